@@ -1,0 +1,49 @@
+# eventsourcing: an event store inside PostgreSQL.
+#
+#   make && make install && make installcheck     with any PG_CONFIG=...
+#   make indent | dist | checkver
+#
+# installcheck starts private servers of its own; none has to be running.
+
+EXTENSION    = eventsourcing
+EXTVERSION   = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" $(srcdir_or_dot)/eventsourcing.control)
+srcdir_or_dot = $(if $(srcdir),$(srcdir),.)
+
+MODULE_big   = eventsourcing
+OBJS = \
+	src/eventsourcing.o
+
+# The pieces of the install script, in load order.
+INSTALL_SQL = \
+	src/header.sql \
+	src/event.sql
+
+DATA         = $(wildcard src/updates/*--*.sql)
+DATA_built   = $(EXTENSION)--$(EXTVERSION).sql
+DOCS         = README.md
+
+PG_CPPFLAGS  = -I$(srcdir_or_dot)/src
+PG_CFLAGS    = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare
+
+TEMP         = --temp-config=$(srcdir_or_dot)/test/eventsourcing.conf --load-extension=$(EXTENSION)
+
+REGRESS =
+REGRESS_OPTS = --temp-instance=./tmp_regress $(TEMP)
+
+ISOLATION =
+ISOLATION_OPTS = --inputdir=$(srcdir_or_dot)/test/isolation --temp-instance=./tmp_isolation $(TEMP)
+
+TAP_TESTS    = 1
+PROVE_TESTS ?= test/t/*.pl
+
+EXTRA_CLEAN  = $(EXTENSION)--*.sql $(EXTENSION)-*.zip tmp_* output_iso results
+
+# clang is only needed for the bitcode that JIT inlining uses
+with_llvm    = no
+
+PG_CONFIG   ?= pg_config
+PGXS        := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+$(DATA_built): $(INSTALL_SQL)
+	cat $^ > $@

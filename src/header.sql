@@ -1,0 +1,1 @@
+\echo Use "CREATE EXTENSION eventsourcing" to load this file. \quit
