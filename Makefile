@@ -20,12 +20,16 @@ INSTALL_SQL = \
 
 DATA         = $(wildcard src/updates/*--*.sql)
 DATA_built   = $(EXTENSION)--$(EXTVERSION).sql
-DOCS         = README.md
+DOCS        := $(wildcard README.md)
 
 PG_CPPFLAGS  = -I$(srcdir_or_dot)/src
 PG_CFLAGS    = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare
 
-TEMP         = --temp-config=$(srcdir_or_dot)/test/eventsourcing.conf --load-extension=$(EXTENSION)
+# Tests run on private servers with these settings; the TAP tests find them in
+# the environment.
+TEMP_CONFIG ?= $(abspath $(srcdir_or_dot)/test/eventsourcing.conf)
+export TEMP_CONFIG
+TEMP         = --temp-config=$(TEMP_CONFIG) --load-extension=$(EXTENSION)
 
 REGRESS =
 REGRESS_OPTS = --temp-instance=./tmp_regress $(TEMP)
@@ -39,7 +43,7 @@ PROVE_TESTS ?= test/t/*.pl
 EXTRA_CLEAN  = $(EXTENSION)--*.sql $(EXTENSION)-*.zip tmp_* output_iso results
 
 # clang is only needed for the bitcode that JIT inlining uses
-with_llvm    = no
+override with_llvm = no
 
 PG_CONFIG   ?= pg_config
 PGXS        := $(shell $(PG_CONFIG) --pgxs)
@@ -47,3 +51,10 @@ include $(PGXS)
 
 $(DATA_built): $(INSTALL_SQL)
 	cat $^ > $@
+
+# Any header may matter to any object.
+$(OBJS): $(wildcard $(srcdir)/src/*.h)
+
+# make -s print-REGRESS, for scripts that want a list
+print-%:
+	@echo $($*)
