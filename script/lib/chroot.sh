@@ -1,0 +1,59 @@
+# PostgreSQL versions that this Debian doesn't have, in a chroot of the one
+# that does.  Making one takes a minute, so it is kept; runs work in folders
+# of their own inside.
+
+declare -A SUITE=([17]=trixie [18]=forky)
+
+if [ "$EUID" = 0 ]; then CACHE=${XDG_CACHE_HOME:-/var/cache}; else CACHE=${XDG_CACHE_HOME:-$HOME/.cache}; fi
+CACHE=$CACHE/eventsourcing-test
+
+# make_chroot VERSION: make it, or again when it is old, so that the latest
+# minor release is what gets tested.
+make_chroot() {
+  local version=$1 dir=$CACHE/pg$1 log=$TMP/mmdebstrap.log include
+  [ -z "$(find "$dir/.complete" -mtime -14 2>/dev/null)" ] || return 0
+  say "making a chroot with PostgreSQL $version (Debian ${SUITE[$version]}) in $dir"
+  include=postgresql-$version,postgresql-server-dev-$version,postgresql-$version-pgtap
+  include+=,gcc,make,libc6-dev,libipc-run-perl,libtap-parser-sourcehandler-pgtap-perl
+  as_root rm -rf --one-file-system "$dir"
+  # The index of a suite that is not released may be past its date.
+  run_job as_root mmdebstrap --variant=apt --include="$include" \
+    --aptopt='Acquire::Check-Valid-Until "false"' "${SUITE[$version]}" "$dir" >"$log" 2>&1 || {
+    tail -n 5 "$log"
+    return 1
+  }
+  as_root touch "$dir/.complete"
+}
+
+# run_in_chroot VERSION ARGUMENT...: script/test with these arguments in there.
+run_in_chroot() {
+  local version=$1 dir=$CACHE/pg$1 inside log=$TMP/chroot.log passed= failed=
+  shift
+  mkdir -p "$CACHE"
+  ask_password
+  exec 9>"$CACHE/pg$version.lock"
+  flock 9
+  if ! { need_packages mmdebstrap && make_chroot "$version" 9>&-; }; then
+    say "SKIPPED: PostgreSQL $version, because no chroot for it could be made"
+    exec 9>&-
+    return 0
+  fi
+  flock -s 9   # the others may use it meanwhile, but not make it anew
+
+  inside=$(as_root mktemp -d "$dir/tmp/es-tree.XXXXXX")
+  copy_tree "$TMP/tree$version"
+  as_root cp -r "$TMP/tree$version/." "$inside"
+  as_root chmod 755 "$inside"
+  run_job test_in_chroot "$dir" "${inside#"$dir"}/script/test" --pg "$version" "$@" || true
+  as_root rm -rf "$inside"
+  exec 9>&-
+  read -r passed _ failed _ < <(grep -E "$LAST_LINE" "$log" | tail -n 1) || true
+  count "${passed:-0}" "${failed:-1}"
+}
+
+LAST_LINE='^[0-9]+ passed, [0-9]+ failed$'
+
+test_in_chroot() {
+  as_root chroot "$1" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin "${@:2}" 2>&1 |
+    tee "$TMP/chroot.log" | grep -vE --line-buffered "$LAST_LINE"
+}
