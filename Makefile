@@ -1,7 +1,10 @@
 # eventsourcing: an event store inside PostgreSQL.
 #
 #   make && make install && make installcheck     with any PG_CONFIG=...
-#   make indent | dist | checkver
+#   make indent      lay out the C files
+#   make typedefs    collect the types that indent knows, after a build
+#   make checkver    the version stands in several files: do they agree?
+#   make dist        the archive for PGXN
 #
 # installcheck starts private servers of its own; none has to be running.
 
@@ -54,6 +57,27 @@ $(DATA_built): $(INSTALL_SQL)
 
 # Any header may matter to any object.
 $(OBJS): $(wildcard $(srcdir)/src/*.h)
+
+all: checkver
+
+checkver:
+	@changelog=$$(sed -n 's/^## \([^ ]*\).*/\1/p' $(srcdir)/CHANGELOG.md | head -n 1); \
+	meta=$$(sed '/"meta-spec"/,/}/d' $(srcdir)/META.json | sed -n 's/.*"version": *"\(.*\)".*/\1/p'); \
+	for version in "CHANGELOG.md:$$changelog" $${meta:-none} ; do \
+		test "$${version#*:}" = '$(EXTVERSION)' || \
+			{ echo "version $$version, but eventsourcing.control has $(EXTVERSION)" >&2; exit 1; }; \
+	done
+
+indent:
+	$(srcdir)/script/indent
+
+typedefs: $(OBJS)
+	$(srcdir)/script/typedefs $(OBJS)
+
+dist: checkver
+	git archive --format=zip --prefix=$(EXTENSION)-$(EXTVERSION)/ -o $(EXTENSION)-$(EXTVERSION).zip HEAD
+
+.PHONY: checkver indent typedefs dist
 
 # make -s print-REGRESS, for scripts that want a list
 print-%:
