@@ -64,7 +64,7 @@ have_package() {
 }
 
 can_install() {
-  LC_ALL=C apt-cache policy "$1" 2>/dev/null | grep -q 'Candidate: [0-9]'
+  [[ $(apt-cache policy "$1" 2>/dev/null) == *'Candidate: '[0-9]* ]]
 }
 
 # Install those of the packages that are missing.
