@@ -7,11 +7,14 @@ declare -A SUITE=([17]=trixie [18]=forky)
 if [ "$EUID" = 0 ]; then CACHE=${XDG_CACHE_HOME:-/var/cache}; else CACHE=${XDG_CACHE_HOME:-$HOME/.cache}; fi
 CACHE=$CACHE/eventsourcing-test
 
-# make_chroot VERSION: make it, or again when it is old, so that the latest
-# minor release is what gets tested.
+# An old one is made again, so that the latest minor release is what is tested.
+have_chroot() {
+  [ -n "$(find "$CACHE/pg$1/.complete" -mtime -14 2>/dev/null)" ]
+}
+
 make_chroot() {
   local version=$1 dir=$CACHE/pg$1 log=$TMP/mmdebstrap.log include
-  [ -z "$(find "$dir/.complete" -mtime -14 2>/dev/null)" ] || return 0
+  need_packages mmdebstrap || return
   say "making a chroot with PostgreSQL $version (Debian ${SUITE[$version]}) in $dir"
   include=postgresql-$version,postgresql-server-dev-$version,postgresql-$version-pgtap
   include+=,gcc,make,libc6-dev,libipc-run-perl,libtap-parser-sourcehandler-pgtap-perl
@@ -29,16 +32,14 @@ make_chroot() {
 run_in_chroot() {
   local version=$1 dir=$CACHE/pg$1 inside log=$TMP/chroot.log passed= failed=
   shift
-  mkdir -p "$CACHE"
-  ask_password
-  exec 9>"$CACHE/pg$version.lock"
-  flock 9
-  if ! { need_packages mmdebstrap && make_chroot "$version" 9>&-; }; then
+  # Any number of runs may use a chroot, while nobody makes it.
+  if ! { ask_password && mkdir -p "$CACHE" && exec 9>"$CACHE/pg$version.lock" && flock -s 9 &&
+         { have_chroot "$version" ||
+           { flock 9 && { have_chroot "$version" || make_chroot "$version"; } && flock -s 9; }; }; }; then
     say "SKIPPED: PostgreSQL $version, because no chroot for it could be made"
     exec 9>&-
-    return 0
+    return
   fi
-  flock -s 9   # the others may use it meanwhile, but not make it anew
 
   inside=$(as_root mktemp -d "$dir/tmp/es-tree.XXXXXX")
   copy_tree "$TMP/tree$version"
@@ -47,7 +48,8 @@ run_in_chroot() {
   run_job test_in_chroot "$dir" "${inside#"$dir"}/script/test" --pg "$version" "$@" || true
   as_root rm -rf "$inside"
   exec 9>&-
-  read -r passed _ failed _ < <(grep -E "$LAST_LINE" "$log" | tail -n 1) || true
+  # Without a last line, something broke in there.
+  read -r passed _ failed _ <<<"$(grep -E "$LAST_LINE" "$log" | tail -n 1)"
   count "${passed:-0}" "${failed:-1}"
 }
 

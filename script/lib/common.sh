@@ -29,7 +29,10 @@ as_root() {
 
 # A job of ours can't ask for sudo's password: let it be asked here.
 ask_password() {
-  [ "$EUID" = 0 ] || sudo -v
+  [ "$EUID" = 0 ] || sudo -v || {
+    say "this takes root, or a user who may use sudo"
+    return 1
+  }
 }
 
 # initdb and postgres refuse root, so root hands over to the user postgres.
@@ -67,48 +70,44 @@ can_install() {
   [[ $(apt-cache policy "$1" 2>/dev/null) == *'Candidate: '[0-9]* ]]
 }
 
-# Install those of the packages that are missing.
+# Install those of the packages that are missing; or say why not, and fail.
 need_packages() {
-  local package missing=() log=$TMP/apt.log
+  local package missing=() conf=/etc/postgresql-common/createcluster.d/eventsourcing-test.conf status=0
   for package; do
     have_package "$package" || missing+=("$package")
   done
   [ ${#missing[@]} -gt 0 ] || return 0
 
   say "installing ${missing[*]}"
-  [ "$EUID" = 0 ] || command -v sudo >/dev/null ||
-    die "these packages are missing, and there is no sudo to install them: ${missing[*]}"
-  ask_password
+  ask_password || return
   for package in "${missing[@]}"; do
     if ! can_install "$package"; then
-      apt_get "$log" update
+      apt_get update || return
       break
     fi
   done
 
-  # postgresql-N creates and starts a cluster when it is installed, unless
-  # told not to; that is only known once postgresql-common is there.
-  if [[ " ${missing[*]} " =~ \ postgresql-[0-9]+\  ]]; then
-    local dropin=/etc/postgresql-common/createcluster.d/eventsourcing-test.conf
-    apt_get "$log" install postgresql-common
-    as_root mkdir -p "${dropin%/*}"
-    echo 'create_main_cluster = false' | as_root tee "$dropin" >/dev/null
-    apt_get "$log" install "${missing[@]}"
-    as_root rm -f "$dropin"
-  else
-    apt_get "$log" install "${missing[@]}"
+  if [[ " ${missing[*]} " != *" postgresql-"[0-9]* ]]; then
+    apt_get install "${missing[@]}"
+    return
   fi
+  # postgresql-N creates and starts a cluster when it is installed, unless it
+  # is told not to; which takes postgresql-common.
+  apt_get install postgresql-common || return
+  as_root mkdir -p "${conf%/*}"
+  echo 'create_main_cluster = false' | as_root tee "$conf" >/dev/null
+  apt_get install "${missing[@]}" || status=$?
+  as_root rm -f "$conf"
+  return "$status"
 }
 
-# apt_get LOG COMMAND...: quiet, unless it fails.
+# apt_get COMMAND...: quiet, unless it fails.
 apt_get() {
-  local log=$1 command=$2
-  shift 2
-  [ "$command" = update ] || set -- --no-install-recommends "$@"
-  run_job as_root env DEBIAN_FRONTEND=noninteractive \
-    apt-get -y -q -o DPkg::Lock::Timeout=300 "$command" "$@" >"$log" 2>&1 || {
-    tail -n 30 "$log" >&2
-    die "apt-get $command failed"
+  local log=$TMP/apt.log
+  run_job as_root env DEBIAN_FRONTEND=noninteractive apt-get -y -q --no-install-recommends \
+    -o DPkg::Lock::Timeout=300 "$@" >"$log" 2>&1 || {
+    tail -n 30 "$log"
+    return 1
   }
 }
 
@@ -131,13 +130,13 @@ use_postgres() {
   shift
   command -v apt-get >/dev/null || die "only Debian and its relatives are supported"
   [ -n "$version" ] || version=$(available_version) || {
-    apt_get "$TMP/apt.log" update
+    ask_password && apt_get update || die "can't look for packages"
     version=$(available_version) || die "found no PostgreSQL 15 or later to install"
   }
   for package in postgresql-@ postgresql-server-dev-@ gcc libc6-dev make "$@"; do
     packages+=("${package/@/$version}")
   done
-  need_packages "${packages[@]}"
+  need_packages "${packages[@]}" || die "can't install what is missing"
   PGVER=$version
   PG_CONFIG=/usr/lib/postgresql/$version/bin/pg_config
 }

@@ -50,12 +50,12 @@ pg_regress() {
   local dir=$1 log=$TMP/installcheck.log passed failed status=0
   shift
   installcheck "$@" >"$log" 2>&1 || status=$?
-  read -r passed failed < <(awk '
+  read -r passed failed <<<"$(awk '
     /^(test|    ) .* \.\.\. / || /^(not )?ok [0-9]/ {
       good = (/\.\.\. ok / || /^ok/) && !/test process exited/
       if (good) passed++; else failed++
     }
-    END { print passed + 0, failed + 0 }' "$log")
+    END { print passed + 0, failed + 0 }' "$log")"
   [ "$status" = 0 ] || [ "$failed" -gt 0 ] || failed=1
   if [ "$failed" -gt 0 ]; then
     if grep -E '\.\.\. FAILED|^not ok|test process exited' "$log"; then
@@ -110,7 +110,7 @@ kind_pgtap() {
 # did.
 prove_result() {
   local log=$1 passed failed
-  read -r passed failed < <(awk '
+  read -r passed failed <<<"$(awk '
     /\(Wstat: .* Tests: [0-9]+ Failed: [0-9]+\)/ {
       n = $0; sub(/.*Failed: /, "", n); n += 0
       bad += n
@@ -119,7 +119,7 @@ prove_result() {
     match($0, /^Files=[0-9]+, Tests=[0-9]+/) {
       n = $0; sub(/.*Tests=/, "", n); total += n
     }
-    END { good = total - bad; print (good > 0 ? good : 0), bad + died }' "$log")
+    END { good = total - bad; print (good > 0 ? good : 0), bad + died }' "$log")"
   [ "$2" = 0 ] || [ "$failed" -gt 0 ] || failed=1
   grep -E '\.\. skipped' "$log" || true
   if [ "$failed" -gt 0 ]; then
