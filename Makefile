@@ -14,12 +14,32 @@ srcdir_or_dot = $(if $(srcdir),$(srcdir),.)
 
 MODULE_big   = eventsourcing
 OBJS = \
-	src/eventsourcing.o
+	src/aggregate.o \
+	src/append.o \
+	src/catalog.o \
+	src/context.o \
+	src/eventsourcing.o \
+	src/floor.o \
+	src/guard.o \
+	src/guc.o \
+	src/log_spi.o \
+	src/queue.o \
+	src/read.o \
+	src/reducer.o \
+	src/replay.o \
+	src/store.o
 
 # The pieces of the install script, in load order.
 INSTALL_SQL = \
 	src/header.sql \
-	src/event.sql
+	src/event.sql \
+	src/tables.sql \
+	src/guard.sql \
+	src/store.sql \
+	src/append.sql \
+	src/read.sql \
+	src/aggregate.sql \
+	src/replay.sql
 
 DATA         = $(wildcard src/updates/*--*.sql)
 DATA_built   = $(EXTENSION)--$(EXTVERSION).sql
@@ -34,7 +54,8 @@ TEMP_CONFIG ?= $(abspath $(srcdir_or_dot)/test/eventsourcing.conf)
 export TEMP_CONFIG
 TEMP         = --temp-config=$(TEMP_CONFIG) --load-extension=$(EXTENSION)
 
-REGRESS =
+REGRESS = \
+	append
 REGRESS_OPTS = --temp-instance=./tmp_regress $(TEMP)
 
 ISOLATION =

@@ -1,0 +1,295 @@
+/*-------------------------------------------------------------------------
+ *
+ * aggregate.c
+ *		How the events of a category fold into state: the definitions.
+ *
+ * A definition is a row of the store's table of aggregates.  A backend keeps
+ * what it looked up, also that there is none, until the store's epoch moves on.
+ * A definition that went stale may still be in use further up the call stack,
+ * so its memory is handed to the transaction and goes with it.
+ *
+ * The apply function is kept as text, its signature with all names qualified,
+ * because pg_upgrade refuses tables with columns of type regprocedure.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "aggregate.h"
+#include "catalog.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "compat.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/hsearch.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/regproc.h"
+#include "utils/syscache.h"
+
+PG_FUNCTION_INFO_V1(es_create_aggregate);
+
+/* a category is shorter than a stream's name, which has a limit */
+#define MAX_CATEGORY_LENGTH 512
+
+typedef struct AggregateKey
+{
+	EsStore    *store;
+	char		category[MAX_CATEGORY_LENGTH + 1];
+} AggregateKey;
+
+typedef struct AggregateEntry
+{
+	AggregateKey key;
+	uint64		epoch;			/* of the store, when it was looked up */
+	EsAggregate *aggregate;		/* NULL: there is none */
+	MemoryContext context;		/* of aggregate */
+} AggregateEntry;
+
+static HTAB *aggregates = NULL;
+
+static const EsQuery select_aggregate = {
+	"SELECT apply, initial, snapshot_every, code_version, search_path"
+	" FROM {es}.aggregates WHERE category OPERATOR(pg_catalog.=) $1",
+	1, {TEXTOID}
+};
+
+static const EsQuery upsert_aggregate = {
+	"INSERT INTO {es}.aggregates"
+	" (category, kind, snapshot_every, code_version, apply, rules, initial, search_path)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+	" ON CONFLICT (category) DO UPDATE SET"
+	" kind = EXCLUDED.kind, snapshot_every = EXCLUDED.snapshot_every,"
+	" code_version = EXCLUDED.code_version, apply = EXCLUDED.apply,"
+	" rules = EXCLUDED.rules, initial = EXCLUDED.initial, search_path = EXCLUDED.search_path",
+	8, {TEXTOID, TEXTOID, INT4OID, INT4OID, TEXTOID, JSONBOID, JSONBOID, TEXTOID}
+};
+
+/*
+ * Sets up the cache.  Called once, when the library is loaded.
+ */
+void
+es_aggregate_init(void)
+{
+	HASHCTL		ctl = {0};
+
+	ctl.keysize = sizeof(AggregateKey);
+	ctl.entrysize = sizeof(AggregateEntry);
+	aggregates = hash_create("eventsourcing aggregates", 16, &ctl,
+							 HASH_ELEM | HASH_BLOBS);
+}
+
+/*
+ * Reads a category's definition into the entry, as the store's owner.
+ */
+static void
+look_up(AggregateEntry *entry)
+{
+	EsStore    *store = entry->key.store;
+	Datum		category = CStringGetTextDatum(entry->key.category);
+	MemoryContext context = NULL;
+	EsAggregate *aggregate = NULL;
+	uint64		epoch = store->epoch;
+
+	if (entry->context != NULL)
+	{
+		MemoryContextSetParent(entry->context, TopTransactionContext);
+		entry->context = NULL;
+		entry->aggregate = NULL;
+	}
+
+	SPI_connect();
+	if (es_store_execute(store, &select_aggregate, &category, NULL) > 0)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[0];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		MemoryContext oldcontext;
+		bool		isnull;
+
+		context = AllocSetContextCreate(CacheMemoryContext, "eventsourcing aggregate",
+										ALLOCSET_SMALL_SIZES);
+		oldcontext = MemoryContextSwitchTo(context);
+		aggregate = palloc0(sizeof(EsAggregate));
+		aggregate->category = pstrdup(entry->key.category);
+		aggregate->apply = SPI_getvalue(tuple, desc, 1);
+		aggregate->initial = DatumGetJsonbPCopy(SPI_getbinval(tuple, desc, 2, &isnull));
+		aggregate->snapshot_every = DatumGetInt32(SPI_getbinval(tuple, desc, 3, &isnull));
+		aggregate->code_version = DatumGetInt32(SPI_getbinval(tuple, desc, 4, &isnull));
+		aggregate->search_path = TextDatumGetCString(SPI_getbinval(tuple, desc, 5, &isnull));
+		MemoryContextSwitchTo(oldcontext);
+	}
+	SPI_finish();
+
+	entry->context = context;
+	entry->aggregate = aggregate;
+	entry->epoch = epoch;
+}
+
+/*
+ * Returns the aggregate of a stream's category, or NULL where none is defined.
+ * It lives at least to the end of the transaction.
+ */
+EsAggregate *
+es_aggregate_find(EsStore *store, Datum stream)
+{
+	text	   *name = DatumGetTextPP(stream);
+	char	   *start = VARDATA_ANY(name);
+	int			length = VARSIZE_ANY_EXHDR(name);
+	char	   *dash = memchr(start, '-', length);
+	AggregateKey key;
+	AggregateEntry *entry;
+	bool		found;
+
+	if (dash != NULL)
+		length = dash - start;
+	if (length > MAX_CATEGORY_LENGTH)
+		return NULL;
+
+	memset(&key, 0, sizeof(key));
+	key.store = store;
+	memcpy(key.category, start, length);
+	entry = hash_search(aggregates, &key, HASH_ENTER, &found);
+	if (!found)
+	{
+		entry->epoch = 0;
+		entry->aggregate = NULL;
+		entry->context = NULL;
+	}
+	if (entry->epoch != store->epoch)
+		look_up(entry);
+	return entry->aggregate;
+}
+
+/*
+ * The same, but none is an error (42704).
+ */
+EsAggregate *
+es_aggregate_get(EsStore *store, Datum stream)
+{
+	EsAggregate *aggregate = es_aggregate_find(store, stream);
+
+	if (aggregate == NULL)
+	{
+		char	   *name = TextDatumGetCString(stream);
+		char	   *category = pstrdup(name);
+
+		category[strcspn(category, "-")] = '\0';
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("no aggregate is defined for category \"%s\"", category),
+				 errdetail("Stream \"%s\" cannot be folded without one.", name),
+				 errhint("Define it with es_create_aggregate(%s, …).",
+						 quote_literal_cstr(category))));
+	}
+	return aggregate;
+}
+
+/*
+ * Returns the aggregate's apply function, looked up as the store's owner, who
+ * has to have the right to call it.  Raises 42883, 42501.
+ */
+Oid
+es_aggregate_apply_function(EsStore *store, EsAggregate *aggregate)
+{
+	Oid			save_userid;
+	int			save_sec_context;
+	Oid			function;
+
+	GetUserIdAndSecContext(&save_userid, &save_sec_context);
+	SetUserIdAndSecContext(store->owner,
+						   save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
+	function = DatumGetObjectId(DirectFunctionCall1(regprocedurein,
+													CStringGetDatum(aggregate->apply)));
+	if (object_aclcheck(ProcedureRelationId, function, store->owner, ACL_EXECUTE) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, aggregate->apply);
+	SetUserIdAndSecContext(save_userid, save_sec_context);
+	return function;
+}
+
+/*
+ * Raises unless the function is (jsonb, es_event) returning jsonb; returns its
+ * signature.
+ */
+static char *
+check_apply(Oid function)
+{
+	Oid			event_type = es_event_type();
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	Form_pg_proc proc;
+	bool		fits;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("function with OID %u does not exist", function)));
+	proc = (Form_pg_proc) GETSTRUCT(tuple);
+	fits = proc->prokind == PROKIND_FUNCTION && !proc->proretset &&
+		proc->pronargs == 2 &&
+		proc->proargtypes.values[0] == JSONBOID &&
+		proc->proargtypes.values[1] == event_type &&
+		proc->prorettype == JSONBOID;
+	ReleaseSysCache(tuple);
+	if (!fits)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("function %s cannot be an apply function", format_procedure(function)),
+				 errhint("An apply function is declared as (state jsonb, event es_event) RETURNS jsonb.")));
+	return format_procedure_qualified(function);
+}
+
+/*
+ * es_create_aggregate(category, apply, rules, initial, snapshot_every,
+ * code_version)
+ */
+Datum
+es_create_aggregate(PG_FUNCTION_ARGS)
+{
+	EsStore    *store = es_store_current();
+	char	   *category;
+	Datum		values[8];
+	char		nulls[9];
+
+	es_check_argument(fcinfo, 0, "category");
+	category = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	if (category[0] == '\0' || strchr(category, '-') != NULL ||
+		strlen(category) > MAX_CATEGORY_LENGTH)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"%s\" is not a category", category),
+				 errhint("A category is the part of a stream's name before the first \"-\".")));
+	if (PG_ARGISNULL(1) == PG_ARGISNULL(2))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("an aggregate has either an apply function or rules"),
+				 errhint("Pass exactly one of apply and rules.")));
+	es_check_argument(fcinfo, 3, "initial");
+	es_check_argument(fcinfo, 4, "snapshot_every");
+	es_check_argument(fcinfo, 5, "code_version");
+	if (PG_GETARG_INT32(4) < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("snapshot_every must not be negative, but is %d", PG_GETARG_INT32(4)),
+				 errhint("Pass 0 for no snapshots.")));
+	es_store_check_owner(store);
+
+	memset(nulls, ' ', sizeof(nulls));
+	values[0] = PG_GETARG_DATUM(0);
+	values[1] = CStringGetTextDatum(PG_ARGISNULL(1) ? "rules" : "apply");
+	values[2] = PG_GETARG_DATUM(4);
+	values[3] = PG_GETARG_DATUM(5);
+	values[4] = PG_ARGISNULL(1) ? (Datum) 0 : CStringGetTextDatum(check_apply(PG_GETARG_OID(1)));
+	nulls[4] = PG_ARGISNULL(1) ? 'n' : ' ';
+	values[5] = PG_GETARG_DATUM(2);
+	nulls[5] = PG_ARGISNULL(2) ? 'n' : ' ';
+	values[6] = PG_GETARG_DATUM(3);
+	values[7] = CStringGetTextDatum(es_search_path_of_creation());
+
+	SPI_connect();
+	(void) es_store_execute(store, &upsert_aggregate, values, nulls);
+	SPI_finish();
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,530 @@
+/*-------------------------------------------------------------------------
+ *
+ * append.c
+ *		Appending events to a stream.
+ *
+ * The rule: of two appends that expect the same version exactly one succeeds
+ * and the other gets ZE001; appends that expect none never fail because of
+ * each other.  The unique index on (stream, version) is the lock: whoever
+ * inserts the first event's version holds it to the end of the transaction.
+ *
+ * The order of steps matters.  A stream's positions grow with its versions
+ * because the tip is read before positions are drawn, and they are drawn anew
+ * for every attempt.  recorded_at grows too, whatever the clock does, because
+ * it is never less than the tip's.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "append.h"
+#include "context.h"
+#include "errors.h"
+#include "floor.h"
+#include "fmgr.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "queue.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+PG_FUNCTION_INFO_V1(es_append);
+PG_FUNCTION_INFO_V1(es_append_events);
+
+/* a name longer than this is an error, not a key for an index */
+#define MAX_NAME_LENGTH 512
+
+/* the position of the session's last event, for read-your-writes */
+static int64 last_position = 0;
+
+/*
+ * Raises ZE006 unless the name can be a stream's or an event type's.
+ */
+static void
+check_name(const char *what, text *name)
+{
+	int			length = VARSIZE_ANY_EXHDR(name);
+
+	if (length == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_ES_INVALID_EVENT),
+				 errmsg("%s must not be empty", what)));
+	if (length > MAX_NAME_LENGTH)
+		ereport(ERROR,
+				(errcode(ERRCODE_ES_INVALID_EVENT),
+				 errmsg("%s is too long", what),
+				 errdetail("\"%.*s…\" has %d bytes, at most %d are allowed.",
+						   pg_mbcliplen(VARDATA_ANY(name), length, 40),
+						   VARDATA_ANY(name), length, MAX_NAME_LENGTH)));
+}
+
+static void
+check_stream(text *stream)
+{
+	check_name("stream name", stream);
+	if (*VARDATA_ANY(stream) == '-')
+		ereport(ERROR,
+				(errcode(ERRCODE_ES_INVALID_EVENT),
+				 errmsg("stream name \"%s\" has no category", text_to_cstring(stream)),
+				 errhint("A stream is named Category-id, such as \"Order-1\".")));
+}
+
+static void
+check_event(EsNewEvent *event)
+{
+	check_name("event type", event->type);
+	if (event->metadata != NULL && !JB_ROOT_IS_OBJECT(event->metadata))
+		ereport(ERROR,
+				(errcode(ERRCODE_ES_INVALID_EVENT),
+				 errmsg("metadata of event \"%s\" is not an object", text_to_cstring(event->type)),
+				 errdetail("Metadata: %s", JsonbToCString(NULL, &event->metadata->root, 0)),
+				 errhint("Pass a JSON object, or NULL for none.")));
+	if (event->tags != NULL &&
+		(ARR_NDIM(event->tags) > 1 || array_contains_nulls(event->tags)))
+		ereport(ERROR,
+				(errcode(ERRCODE_ES_INVALID_EVENT),
+				 errmsg("tags of event \"%s\" are not a plain list of strings", text_to_cstring(event->type)),
+				 errhint("Pass a one-dimensional array without NULLs.")));
+}
+
+static int
+compare_ids(const void *a, const void *b)
+{
+	return memcmp((*(const EsNewEvent *const *) a)->event_id,
+				  (*(const EsNewEvent *const *) b)->event_id, UUID_LEN);
+}
+
+/*
+ * Returns how many of the events have an id; raises ZE003 where two have the
+ * same.
+ */
+static int
+check_ids(int nevents, EsNewEvent *events)
+{
+	EsNewEvent **sorted;
+	int			nids = 0;
+
+	for (int i = 0; i < nevents; i++)
+		nids += events[i].event_id != NULL;
+	if (nids < 2)
+		return nids;
+
+	sorted = palloc(nids * sizeof(EsNewEvent *));
+	nids = 0;
+	for (int i = 0; i < nevents; i++)
+	{
+		if (events[i].event_id != NULL)
+			sorted[nids++] = &events[i];
+	}
+	qsort(sorted, nids, sizeof(EsNewEvent *), compare_ids);
+	for (int i = 1; i < nids; i++)
+	{
+		if (compare_ids(&sorted[i - 1], &sorted[i]) == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_ES_IDEMPOTENCY_VIOLATION),
+					 errmsg("event id %s occurs twice in one batch",
+							DatumGetCString(DirectFunctionCall1(uuid_out,
+																UUIDPGetDatum(sorted[i]->event_id)))),
+					 errhint("Give every event an id of its own.")));
+	}
+	pfree(sorted);
+	return nids;
+}
+
+/*
+ * Looks for the batch in the stream.  Returns 0 where none of its ids is known
+ * there; the version of its last event where all of it has been appended
+ * before; raises ZE003 for anything in between.
+ */
+static int64
+find_batch(EsStore *store, text *stream, int nevents, EsNewEvent *events)
+{
+	EsKnownId  *known;
+	int			nknown;
+
+	nknown = es_log_find_ids(store, PointerGetDatum(stream), nevents, events, &known);
+	if (nknown == 0)
+		return 0;
+
+	for (int i = 0; i < nknown; i++)
+	{
+		EsNewEvent *event = &events[known[i].ordinal];
+		const char *problem = NULL;
+
+		if (!DatumGetBool(DirectFunctionCall2(byteaeq, PointerGetDatum(event->type), known[i].type)))
+			problem = "with another type";
+		else if (compareJsonbContainers(&event->data->root,
+										&DatumGetJsonbP(known[i].data)->root) != 0)
+			problem = "with other data";
+		else if (i > 0 && known[i].version <= known[i - 1].version)
+			problem = "in another order";
+		if (problem != NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_ES_IDEMPOTENCY_VIOLATION),
+					 errmsg("event id %s was used before in stream \"%s\", %s",
+							DatumGetCString(DirectFunctionCall1(uuid_out,
+																UUIDPGetDatum(event->event_id))),
+							text_to_cstring(stream), problem),
+					 errdetail("The event with this id is \"%s\" at version " INT64_FORMAT ".",
+							   TextDatumGetCString(known[i].type), known[i].version),
+					 errhint("An event id belongs to one event for ever; a retry has to repeat type and data.")));
+	}
+	if (nknown < nevents)
+		ereport(ERROR,
+				(errcode(ERRCODE_ES_IDEMPOTENCY_VIOLATION),
+				 errmsg("%d of the %d events were appended to stream \"%s\" before",
+						nknown, nevents, text_to_cstring(stream)),
+				 errdetail("Event id %s is at version " INT64_FORMAT ".",
+						   DatumGetCString(DirectFunctionCall1(uuid_out,
+															   UUIDPGetDatum(events[known[0].ordinal].event_id))),
+						   known[0].version),
+				 errhint("Retry the batch as it was, or append only the events that are new.")));
+	return known[nknown - 1].version;
+}
+
+static bool
+version_holds(int64 expected, int64 actual)
+{
+	if (expected == ES_VERSION_ANY)
+		return true;
+	if (expected == ES_VERSION_EXISTS)
+		return actual > 0;
+	return expected == actual;
+}
+
+static void
+raise_version_conflict(text *stream, int64 expected, int64 actual)
+{
+	const char *name = text_to_cstring(stream);
+
+	ereport(ERROR,
+			(errcode(ERRCODE_ES_VERSION_CONFLICT),
+			 errmsg("version conflict on stream \"%s\"", name),
+			 expected == ES_VERSION_EXISTS ?
+			 errdetail("Stream \"%s\": expected version -1 (any but 0), actual version " INT64_FORMAT ".",
+					   name, actual) :
+			 errdetail("Stream \"%s\": expected version " INT64_FORMAT ", actual version " INT64_FORMAT ".",
+					   name, expected, actual),
+			 errhint("Load the stream, decide again on its present state, and append with the version loaded.")));
+}
+
+/*
+ * Appends events to a stream of the store and returns its new version: the one
+ * behind es_append(), es_append_events() and all that appends for others.
+ * Events are changed: they get positions, and the context in their metadata.
+ *
+ * Raises ZE001, ZE003, ZE006, 42501.
+ */
+int64
+es_append_events_internal(EsStore *store, text *stream, int nevents,
+						  EsNewEvent *events, int64 expected)
+{
+	int			nids;
+	bool		lost = false;
+	bool		queue;
+	bool		queued = false;
+	int64		lost_at = 0;
+
+	check_stream(stream);
+	for (int i = 0; i < nevents; i++)
+		check_event(&events[i]);
+	if (expected < 0 && expected != ES_VERSION_ANY && expected != ES_VERSION_EXISTS)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("expected version " INT64_FORMAT " is not valid", expected),
+				 errhint("Pass NULL for any version, 0 for a new stream, a positive number for exactly that version, -1 for a stream that exists.")));
+	if (pg_class_aclcheck(store->events, GetUserId(), ACL_INSERT) != ACLCHECK_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to append to event store \"%s\"", NameStr(store->name)),
+				 errhint("The store's owner can allow it: SELECT es_grant(%s, 'writer').",
+						 quote_literal_cstr(GetUserNameFromId(GetUserId(), false)))));
+
+	if (es_context_is_set())
+	{
+		for (int i = 0; i < nevents; i++)
+			events[i].metadata = es_context_merge(events[i].metadata);
+	}
+	nids = check_ids(nevents, events);
+	queue = es_queue_is_hot(store, stream);
+	es_floor_enter(store);
+
+	for (;;)
+	{
+		EsTip		tip;
+		bool		holds;
+		TimestampTz now;
+
+		CHECK_FOR_INTERRUPTS();
+		tip = es_log_tip(store, PointerGetDatum(stream));
+		holds = version_holds(expected, tip.version);
+
+		/*
+		 * A single new event with an id needs no look-up: the index on ids
+		 * makes its insertion fail if the id is known.
+		 */
+		if (nids > 0 && tip.version > 0 && (nevents > 1 || lost || !holds))
+		{
+			int64		version = find_batch(store, stream, nevents, events);
+
+			if (version > 0)
+				return version;
+		}
+		if (!holds)
+			raise_version_conflict(stream, expected, tip.version);
+		if (nevents == 0)
+			return tip.version;
+
+		/* what beats us to an exact version beats us for good: no queue */
+		if (queue && !queued && !tip.ours && expected < 0)
+		{
+			es_queue_join(store, stream);
+			queued = true;
+			continue;
+		}
+
+		now = Max(GetCurrentTimestamp(), tip.recorded_at);
+		for (int i = 0; i < nevents; i++)
+			events[i].position = es_floor_next(store);
+
+		/*
+		 * Lost, and yet the stream has not moved: the obstacle is neither a
+		 * rival's version nor a known id, but, say, a unique index of the
+		 * user's.  Let PostgreSQL tell.
+		 */
+		if (es_log_insert(store, PointerGetDatum(stream), tip.version, now,
+						  nevents, events, lost && lost_at == tip.version))
+		{
+			last_position = events[nevents - 1].position;
+			return tip.version + nevents;
+		}
+		lost = queue = true;
+		lost_at = tip.version;
+	}
+}
+
+/*
+ * Returns the position of the last event that this session appended, 0 if none.
+ */
+int64
+es_append_last_position(void)
+{
+	return last_position;
+}
+
+/*
+ * Raises 22004 where a required argument is NULL.
+ */
+static void
+check_argument(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	if (PG_ARGISNULL(n))
+		ereport(ERROR,
+				(errcode(ERRCODE_ES_INVALID_EVENT),
+				 errmsg("%s must not be NULL", name)));
+}
+
+/*
+ * es_append(stream, type, data, expected_version, metadata, event_id, tags)
+ */
+Datum
+es_append(PG_FUNCTION_ARGS)
+{
+	EsNewEvent	event = {0};
+
+	PreventCommandIfReadOnly("es_append()");
+	check_argument(fcinfo, 0, "stream");
+	check_argument(fcinfo, 1, "type");
+	check_argument(fcinfo, 2, "data");
+
+	event.type = PG_GETARG_TEXT_PP(1);
+	event.data = PG_GETARG_JSONB_P(2);
+	if (!PG_ARGISNULL(4))
+		event.metadata = PG_GETARG_JSONB_P(4);
+	if (!PG_ARGISNULL(5))
+		event.event_id = PG_GETARG_UUID_P(5);
+	if (!PG_ARGISNULL(6))
+		event.tags = PG_GETARG_ARRAYTYPE_P(6);
+
+	PG_RETURN_INT64(es_append_events_internal(es_store_current(), PG_GETARG_TEXT_PP(0),
+											  1, &event,
+											  PG_ARGISNULL(3) ? ES_VERSION_ANY : PG_GETARG_INT64(3)));
+}
+
+/* Where in the batch es_parse_events() is, for the error's context. */
+static void
+batch_error_context(void *arg)
+{
+	errcontext("event %d of the batch", *(int *) arg);
+}
+
+static void
+raise_bad_value(const char *key, const char *wanted)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_ES_INVALID_EVENT),
+			 errmsg("key \"%s\" of an event must be %s", key, wanted)));
+}
+
+/*
+ * Returns the array of a JSON array of strings.
+ */
+static ArrayType *
+parse_tags(JsonbContainer *json)
+{
+	JsonbIterator *it = JsonbIteratorInit(json);
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	Datum	   *tags = palloc(JsonContainerSize(json) * sizeof(Datum));
+	int			ntags = 0;
+
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token != WJB_ELEM)
+			continue;
+		if (value.type != jbvString)
+			raise_bad_value("tags", "an array of strings");
+		tags[ntags++] = PointerGetDatum(cstring_to_text_with_len(value.val.string.val,
+																 value.val.string.len));
+	}
+	return construct_array(tags, ntags, TEXTOID, -1, false, TYPALIGN_INT);
+}
+
+static bool
+key_is(const JsonbValue *key, const char *name)
+{
+	return key->val.string.len == strlen(name) &&
+		memcmp(key->val.string.val, name, key->val.string.len) == 0;
+}
+
+/*
+ * Fills an event from a JSON object.
+ */
+static void
+parse_event(JsonbContainer *json, EsNewEvent *event)
+{
+	JsonbIterator *it;
+	JsonbIteratorToken token;
+	JsonbValue	key;
+
+	memset(event, 0, sizeof(*event));
+	it = JsonbIteratorInit(json);
+	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
+	{
+		JsonbValue	value;
+		bool		is_null;
+
+		if (token != WJB_KEY)
+			continue;
+		(void) JsonbIteratorNext(&it, &value, true);
+		is_null = value.type == jbvNull;
+
+		if (key_is(&key, "type"))
+		{
+			if (value.type != jbvString)
+				raise_bad_value("type", "a string");
+			event->type = cstring_to_text_with_len(value.val.string.val,
+												   value.val.string.len);
+		}
+		else if (key_is(&key, "data"))
+			event->data = JsonbValueToJsonb(&value);
+		else if (key_is(&key, "metadata"))
+		{
+			if (!is_null)
+				event->metadata = JsonbValueToJsonb(&value);
+		}
+		else if (key_is(&key, "event_id"))
+		{
+			if (is_null)
+				continue;
+			if (value.type != jbvString)
+				raise_bad_value("event_id", "a string with a UUID");
+			event->event_id =
+				DatumGetUUIDP(DirectFunctionCall1(uuid_in,
+												  CStringGetDatum(pnstrdup(value.val.string.val,
+																		   value.val.string.len))));
+		}
+		else if (key_is(&key, "tags"))
+		{
+			if (is_null)
+				continue;
+			if (value.type != jbvBinary || !JsonContainerIsArray(value.val.binary.data))
+				raise_bad_value("tags", "an array of strings");
+			event->tags = parse_tags(value.val.binary.data);
+		}
+		else
+			ereport(ERROR,
+					(errcode(ERRCODE_ES_INVALID_EVENT),
+					 errmsg("unknown key \"%.*s\" of an event",
+							key.val.string.len, key.val.string.val),
+					 errhint("The keys are \"type\", \"data\", \"metadata\", \"event_id\", \"tags\".")));
+	}
+	if (event->type == NULL)
+		raise_bad_value("type", "given");
+	if (event->data == NULL)
+		event->data = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
+}
+
+/*
+ * Returns the number of events in a JSON array of them, and the events,
+ * allocated in the current memory context.  Raises ZE006 for what is not an
+ * event.
+ */
+int
+es_parse_events(Jsonb *json, EsNewEvent **events)
+{
+	ErrorContextCallback callback;
+	JsonbIterator *it;
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	int			nevents = 0;
+
+	if (!JB_ROOT_IS_ARRAY(json) || JB_ROOT_IS_SCALAR(json))
+		ereport(ERROR,
+				(errcode(ERRCODE_ES_INVALID_EVENT),
+				 errmsg("events must be a JSON array of objects"),
+				 errhint("For example '[{\"type\": \"OrderShipped\", \"data\": {}}]'.")));
+	*events = palloc_extended(Max(JB_ROOT_COUNT(json), 1) * sizeof(EsNewEvent),
+							  MCXT_ALLOC_HUGE);
+
+	callback.callback = batch_error_context;
+	callback.arg = &nevents;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+
+	it = JsonbIteratorInit(&json->root);
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token != WJB_ELEM)
+			continue;
+		CHECK_FOR_INTERRUPTS();
+		nevents++;
+		if (value.type != jbvBinary || !JsonContainerIsObject(value.val.binary.data))
+			ereport(ERROR,
+					(errcode(ERRCODE_ES_INVALID_EVENT),
+					 errmsg("an event must be a JSON object")));
+		parse_event(value.val.binary.data, &(*events)[nevents - 1]);
+	}
+	error_context_stack = callback.previous;
+	return nevents;
+}
+
+/*
+ * es_append_events(stream, events, expected_version)
+ */
+Datum
+es_append_events(PG_FUNCTION_ARGS)
+{
+	EsNewEvent *events;
+	int			nevents;
+
+	PreventCommandIfReadOnly("es_append_events()");
+	check_argument(fcinfo, 0, "stream");
+	check_argument(fcinfo, 1, "events");
+
+	nevents = es_parse_events(PG_GETARG_JSONB_P(1), &events);
+	PG_RETURN_INT64(es_append_events_internal(es_store_current(), PG_GETARG_TEXT_PP(0),
+											  nevents, events,
+											  PG_ARGISNULL(2) ? ES_VERSION_ANY : PG_GETARG_INT64(2)));
+}

@@ -1,0 +1,22 @@
+/*-------------------------------------------------------------------------
+ *
+ * append.h
+ *		Appending events to a stream.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ES_APPEND_H
+#define ES_APPEND_H
+
+#include "log.h"
+
+/* What an appender believes of the stream's version. */
+#define ES_VERSION_ANY		PG_INT64_MIN
+#define ES_VERSION_EXISTS	(-1)
+
+extern int64 es_append_events_internal(EsStore *store, text *stream, int nevents,
+									   EsNewEvent *events, int64 expected);
+extern int	es_parse_events(Jsonb *json, EsNewEvent **events);
+extern int64 es_append_last_position(void);
+
+#endif							/* ES_APPEND_H */

@@ -1,0 +1,90 @@
+/*-------------------------------------------------------------------------
+ *
+ * catalog.c
+ *		The extension's own objects, and what its functions have in common.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+/*
+ * Returns the schema that the extension was created in.
+ */
+Oid
+es_extension_schema(void)
+{
+	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	Oid			schema = InvalidOid;
+
+	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
+				CStringGetDatum("eventsourcing"));
+	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		schema = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+
+	if (!OidIsValid(schema))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("extension \"eventsourcing\" is not installed in this database"),
+				 errhint("Run CREATE EXTENSION eventsourcing.")));
+	return schema;
+}
+
+/*
+ * Returns the composite type es_event.
+ */
+Oid
+es_event_type(void)
+{
+	Oid			type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
+									   PointerGetDatum("es_event"),
+									   ObjectIdGetDatum(es_extension_schema()));
+
+	if (!OidIsValid(type))
+		elog(ERROR, "type es_event is missing from the extension's schema");
+	return type;
+}
+
+/*
+ * Returns the search_path in force, as it is kept with a definition whose code
+ * will run with the store owner's rights.  Temporary objects come last: else
+ * anybody could put a table of his own in front of the owner's.
+ */
+char *
+es_search_path_of_creation(void)
+{
+	if (strstr(namespace_search_path, "pg_temp") != NULL)
+		return pstrdup(namespace_search_path);
+	if (namespace_search_path[0] == '\0')
+		return pstrdup("pg_temp");
+	return psprintf("%s, pg_temp", namespace_search_path);
+}
+
+/*
+ * Raises 22004 where argument n of a function is NULL.
+ */
+void
+es_check_argument(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	if (PG_ARGISNULL(n))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be NULL", name)));
+}

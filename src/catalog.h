@@ -1,0 +1,20 @@
+/*-------------------------------------------------------------------------
+ *
+ * catalog.h
+ *		The extension's own objects, and what its functions have in common.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ES_CATALOG_H
+#define ES_CATALOG_H
+
+#include "postgres.h"
+
+#include "fmgr.h"
+
+extern Oid	es_extension_schema(void);
+extern Oid	es_event_type(void);
+extern char *es_search_path_of_creation(void);
+extern void es_check_argument(FunctionCallInfo fcinfo, int n, const char *name);
+
+#endif							/* ES_CATALOG_H */

@@ -1,0 +1,168 @@
+/*-------------------------------------------------------------------------
+ *
+ * floor.c
+ *		Positions, and the position below which everything is settled.
+ *
+ * Positions come from a sequence: they are handed out in one order and
+ * committed in another.  A reader that remembers the last position it saw
+ * must not step over one that commits late.  The protocol:
+ *
+ * An appending transaction reads the sequence's last value L, takes a lock in
+ * share mode whose tag carries L, and only then draws positions, all of which
+ * are greater than L.  It holds the lock to its end; a prepared transaction
+ * goes on holding it, also across a restart.
+ *
+ * A reader reads the sequence's last value H, then the smallest L over all
+ * holders of such locks; safe is the smaller of the two.  Then it takes a new
+ * snapshot.  Take a position p <= safe: it had been drawn when the reader read
+ * H, so its lock, with L < p, had been taken.  The reader did not see the lock,
+ * or safe would be less than p; so the transaction had ended, and since locks
+ * are released after the commit is visible, the new snapshot sees its outcome.
+ *
+ * The locks never conflict with anything, so nobody ever waits for one.  They
+ * live in the shared lock table because that is the one place that survives
+ * subtransactions, PREPARE TRANSACTION and crashes in the right way.
+ *
+ * A position that a reader was told about must not be drawn again after a
+ * crash.  The sequence's own WAL record may still be in memory (when the
+ * drawing transaction aborted, or committed asynchronously), so the reader
+ * flushes WAL up to the sequence page's LSN first.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "access/xlog.h"
+#include "commands/sequence.h"
+#include "compat.h"
+#include "floor.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "utils/rel.h"
+
+/*
+ * The tag is an advisory lock's with bits that SQL's advisory lock functions
+ * cannot make: they set field 4 to 1 or 2, we set its highest bit.  Fields: the
+ * database, the events table, and 47 bits of position (the sequence's
+ * MAXVALUE) in field 3 and the rest of field 4.
+ */
+#define FLOOR_BIT	0x8000
+
+static inline void
+make_tag(LOCKTAG *tag, EsStore *store, int64 position)
+{
+	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId, store->events,
+						 (uint32) position,
+						 FLOOR_BIT | (uint16) (position >> 32));
+}
+
+static inline bool
+is_tag(const LOCKTAG *tag, EsStore *store)
+{
+	return tag->locktag_type == LOCKTAG_ADVISORY &&
+		tag->locktag_field1 == MyDatabaseId &&
+		tag->locktag_field2 == store->events &&
+		(tag->locktag_field4 & FLOOR_BIT) != 0;
+}
+
+static inline int64
+tag_position(const LOCKTAG *tag)
+{
+	return ((int64) (tag->locktag_field4 & ~FLOOR_BIT) << 32) | tag->locktag_field3;
+}
+
+/*
+ * Returns the last position that the store's sequence has handed out, 0 if
+ * none, and the LSN of the page that says so.
+ */
+static int64
+last_position(EsStore *store, XLogRecPtr *lsn)
+{
+	Relation	rel = relation_open(store->sequence, AccessShareLock);
+	Buffer		buf = ReadBuffer(rel, 0);
+	Page		page;
+	ItemId		lp;
+	Form_pg_sequence_data seq;
+	int64		result;
+
+	LockBuffer(buf, BUFFER_LOCK_SHARE);
+	page = BufferGetPage(buf);
+	lp = PageGetItemId(page, FirstOffsetNumber);
+	seq = (Form_pg_sequence_data)
+		((char *) PageGetItem(page, lp) +
+		 ((HeapTupleHeader) PageGetItem(page, lp))->t_hoff);
+	result = seq->is_called ? seq->last_value : seq->last_value - 1;
+	*lsn = PageGetLSN(page);
+	UnlockReleaseBuffer(buf);
+	relation_close(rel, NoLock);
+	return result;
+}
+
+/*
+ * Makes the current transaction known to readers by position.  Has to come
+ * before its first es_floor_next(); later calls find the lock still held.  A
+ * lock taken inside a savepoint is gone after ROLLBACK TO, and then the next
+ * call takes a new one.
+ */
+void
+es_floor_enter(EsStore *store)
+{
+	XLogRecPtr	lsn;
+
+	if (store->floor.locktag_type == LOCKTAG_ADVISORY &&
+		is_tag(&store->floor, store) &&
+		LockHeldByMe(&store->floor, ShareLock, false))
+		return;
+
+	make_tag(&store->floor, store, last_position(store, &lsn));
+	(void) LockAcquire(&store->floor, ShareLock, false, false);
+}
+
+/*
+ * Returns a new position, greater than every one drawn before.
+ */
+int64
+es_floor_next(EsStore *store)
+{
+	/* the right to append is the right to INSERT; the sequence adds none */
+	return nextval_internal(store->sequence, false);
+}
+
+/*
+ * Returns the highest position at or below which nothing can still commit, 0
+ * for none.  Valid for snapshots taken after the call: within REPEATABLE READ
+ * the caller's snapshot is older, see es_log_first_unseen().  Raises 0A000 on a
+ * standby, which cannot see the primary's locks.
+ */
+int64
+es_floor_safe(EsStore *store)
+{
+	XLogRecPtr	lsn;
+	LockData   *locks;
+	int64		safe;
+
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot tell the safe position on a standby"),
+				 errdetail("Which appending transactions are open is known on the primary alone."),
+				 errhint("Read by position on the primary; es_read(), es_load() and es_replay() work here.")));
+
+	safe = last_position(store, &lsn);
+	XLogFlush(lsn);
+
+	locks = GetLockStatusData();
+	for (int i = 0; i < locks->nelements; i++)
+	{
+		const LockInstanceData *lock = &locks->locks[i];
+
+		if (lock->holdMask != 0 && is_tag(&lock->locktag, store))
+			safe = Min(safe, tag_position(&lock->locktag));
+	}
+	if (locks->locks != NULL)
+		pfree(locks->locks);
+	pfree(locks);
+	return safe;
+}

@@ -1,0 +1,55 @@
+/*-------------------------------------------------------------------------
+ *
+ * guc.c
+ *		The settings, eventsourcing.*
+ *
+ * A setting is a plain variable here; modules read it and never write it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "guc.h"
+#include "utils/guc.h"
+
+char	   *es_guc_store;
+char	   *es_guc_actor;
+char	   *es_guc_causation_id;
+char	   *es_guc_command_id;
+char	   *es_guc_correlation_id;
+char	   *es_guc_traceparent;
+
+static void
+define_string(const char *name, const char *description, char **variable,
+			  const char *boot)
+{
+	DefineCustomStringVariable(name, description, NULL, variable, boot,
+							   PGC_USERSET, 0, NULL, NULL, NULL);
+}
+
+/*
+ * Defines every setting.  Called once, when the library is loaded.
+ */
+void
+es_guc_init(void)
+{
+	define_string("eventsourcing.actor",
+				  "Who acts: metadata key \"actor\" of the events appended.",
+				  &es_guc_actor, "");
+	define_string("eventsourcing.causation_id",
+				  "What caused it: metadata key \"causation_id\" of the events appended.",
+				  &es_guc_causation_id, "");
+	define_string("eventsourcing.command_id",
+				  "The command: metadata key \"command_id\" of the events appended.",
+				  &es_guc_command_id, "");
+	define_string("eventsourcing.correlation_id",
+				  "What it belongs to: metadata key \"correlation_id\" of the events appended.",
+				  &es_guc_correlation_id, "");
+	define_string("eventsourcing.store",
+				  "The store that the functions work on: the name of its schema.",
+				  &es_guc_store, "es");
+	define_string("eventsourcing.traceparent",
+				  "W3C trace context: metadata key \"traceparent\" of the events appended.",
+				  &es_guc_traceparent, "");
+	MarkGUCPrefixReserved("eventsourcing");
+}

@@ -1,0 +1,22 @@
+/*-------------------------------------------------------------------------
+ *
+ * guc.h
+ *		The settings, eventsourcing.*
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ES_GUC_H
+#define ES_GUC_H
+
+extern char *es_guc_store;
+
+/* merged into the metadata of what the transaction appends; "" is unset */
+extern char *es_guc_actor;
+extern char *es_guc_causation_id;
+extern char *es_guc_command_id;
+extern char *es_guc_correlation_id;
+extern char *es_guc_traceparent;
+
+extern void es_guc_init(void);
+
+#endif							/* ES_GUC_H */

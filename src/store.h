@@ -1,0 +1,58 @@
+/*-------------------------------------------------------------------------
+ *
+ * store.h
+ *		The store that a call works on, its relations and its saved plans.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ES_STORE_H
+#define ES_STORE_H
+
+#include "postgres.h"
+
+#include "executor/spi.h"
+#include "storage/lock.h"
+
+/* The layout of a store's tables that this library works with. */
+#define ES_STORE_LAYOUT		1
+
+typedef struct EsStore
+{
+	NameData	name;			/* hash key */
+	bool		valid;			/* cleared by invalidation, set by look-up */
+	uint64		epoch;			/* grows whenever the entry was looked up anew */
+
+	Oid			schema;
+	Oid			owner;			/* of events, and so of the store */
+	Oid			events;
+	Oid			sequence;		/* of positions */
+	Oid			aggregates;
+
+	LOCKTAG		floor;			/* floor.c: the lock taken last */
+} EsStore;
+
+/*
+ * A query over a store's relations; "{es}" in it stands for the store's
+ * quoted schema.  The address of the EsQuery is the plan's key, so it has to
+ * be static.  Operators and functions in it must be qualified: the caller's
+ * search_path is in force.
+ */
+#define ES_QUERY_MAXARGS	20
+
+typedef struct EsQuery
+{
+	const char *sql;
+	int			nargs;
+	Oid			argtypes[ES_QUERY_MAXARGS];
+} EsQuery;
+
+extern void es_store_init(void);
+extern EsStore *es_store_current(void);
+extern Oid	es_store_events_or_none(void);
+extern SPIPlanPtr es_store_plan(EsStore *store, const EsQuery *query);
+extern char *es_store_expand(EsStore *store, const char *sql);
+extern void es_store_check_owner(EsStore *store);
+extern uint64 es_store_execute(EsStore *store, const EsQuery *query, Datum *values,
+							   const char *nulls);
+
+#endif							/* ES_STORE_H */

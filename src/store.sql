@@ -1,0 +1,230 @@
+/* Stores: making, granting, dropping them. */
+
+CREATE FUNCTION @extschema@.es_definition_changed() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION @extschema@.es_definition_changed() IS
+    'Trigger: tells every session that a definition of the store changed';
+
+CREATE FUNCTION @extschema@.es_store_exists(name name) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+    RETURN EXISTS (SELECT FROM pg_catalog.pg_class c
+                     JOIN pg_catalog.pg_class e USING (relnamespace)
+                     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                    WHERE n.nspname = name AND c.relname = 'store' AND e.relname = 'events');
+
+COMMENT ON FUNCTION @extschema@.es_store_exists(name) IS
+    'Whether the schema of that name holds a store';
+
+/* Raises unless the store exists and the caller owns it. */
+CREATE FUNCTION @extschema@.es_check_store_owner(name name) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    owner name;
+BEGIN
+    IF NOT @extschema@.es_store_exists(name) THEN
+        RAISE EXCEPTION 'event store "%" does not exist', name
+            USING ERRCODE = 'undefined_object',
+                  HINT = format('Create it with SELECT es_create_store(%L), or name another store.', name);
+    END IF;
+    SELECT pg_get_userbyid(c.relowner) INTO owner
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE n.nspname = es_check_store_owner.name AND c.relname = 'events';
+    IF NOT pg_has_role(owner, 'USAGE') THEN
+        RAISE EXCEPTION 'must be owner of event store "%"', name
+            USING ERRCODE = 'insufficient_privilege',
+                  HINT = format('The store belongs to role "%s".', owner);
+    END IF;
+END
+$$;
+
+COMMENT ON FUNCTION @extschema@.es_check_store_owner(name) IS
+    'Raises 42704 where there is no such store, 42501 where the caller does not own it';
+
+CREATE FUNCTION @extschema@.es_create_store(name name DEFAULT 'es') RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+    SET client_min_messages = warning
+AS $$
+BEGIN
+    IF name IS NULL OR name = '' THEN
+        RAISE EXCEPTION 'a store needs a name'
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'The name of a store is the name of its schema.';
+    END IF;
+    IF @extschema@.es_store_exists(name) THEN
+        RAISE EXCEPTION 'event store "%" already exists', name
+            USING ERRCODE = 'duplicate_object',
+                  HINT = 'Choose another name, or drop the store with es_drop_store(name, confirm => true).';
+    END IF;
+    IF to_regnamespace(quote_ident(name)) IS NULL THEN
+        EXECUTE format('CREATE SCHEMA %I', name);
+    END IF;
+    PERFORM @extschema@.es_create_store_tables(name);
+    PERFORM @extschema@.es_install_store(name);
+END
+$$;
+
+COMMENT ON FUNCTION @extschema@.es_create_store(name) IS
+    'Creates an event store: a schema of that name with the log of events and what goes with it. The caller owns it. 42710 where there is one already';
+
+/*
+ * Whatever of a store depends on the extension, or can be made anew at any
+ * time: triggers and views.  Runs when a store is created, and again after an
+ * upgrade or after DROP EXTENSION … CASCADE took the triggers away.
+ */
+CREATE FUNCTION @extschema@.es_install_store(name name) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM @extschema@.es_check_store_owner(name);
+    EXECUTE format($ddl$
+        CREATE OR REPLACE TRIGGER es_guard_insert
+            BEFORE INSERT ON %1$I.events
+            FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.es_guard();
+
+        CREATE OR REPLACE TRIGGER es_guard_change
+            BEFORE UPDATE OR DELETE OR TRUNCATE ON %1$I.events
+            FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.es_guard();
+        ALTER TABLE %1$I.events ENABLE ALWAYS TRIGGER es_guard_change;
+
+        CREATE OR REPLACE TRIGGER es_definition_changed
+            AFTER INSERT OR UPDATE OR DELETE ON %1$I.aggregates
+            FOR EACH ROW EXECUTE FUNCTION @extschema@.es_definition_changed();
+        ALTER TABLE %1$I.aggregates ENABLE ALWAYS TRIGGER es_definition_changed;
+
+        CREATE OR REPLACE VIEW %1$I.streams WITH (security_invoker) AS
+            SELECT first.stream,
+                   split_part(first.stream, '-', 1) AS category,
+                   last.version,
+                   first.recorded_at AS first_at,
+                   last.recorded_at AS last_at,
+                   first.position AS first_position,
+                   last.position AS last_position
+              FROM %1$I.events first
+             CROSS JOIN LATERAL (SELECT e.version, e.recorded_at, e.position
+                                   FROM %1$I.events e
+                                  WHERE e.stream = first.stream
+                                  ORDER BY e.version DESC
+                                  LIMIT 1) last
+             WHERE first.version = 1;
+        COMMENT ON VIEW %1$I.streams IS
+            'Every stream: a stream by name, or a page in the order of names, costs a few index probes';
+
+        CREATE OR REPLACE VIEW %1$I.open_appends WITH (security_invoker) AS
+            SELECT ((l.objsubid & 32767)::bigint << 32) | l.objid::bigint AS holds_at,
+                   l.pid,
+                   p.gid,
+                   coalesce(a.xact_start, p.prepared) AS since,
+                   coalesce(a.usename, p.owner) AS role,
+                   a.application_name,
+                   a.state,
+                   a.query
+              FROM pg_locks l
+              LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+              LEFT JOIN pg_prepared_xacts p
+                     ON l.pid IS NULL
+                    AND p.transaction::text = split_part(l.virtualtransaction, '/', 2)
+             WHERE l.locktype = 'advisory'
+               AND l.database = (SELECT d.oid FROM pg_database d
+                                  WHERE d.datname = current_database())
+               AND l.classid = %2$L::regclass
+               AND l.objsubid < 0;
+        COMMENT ON VIEW %1$I.open_appends IS
+            'Transactions that appended and have not ended: no reader by position gets past holds_at until they do'
+    $ddl$, name, format('%I.events', name));
+END
+$$;
+
+COMMENT ON FUNCTION @extschema@.es_install_store(name) IS
+    'Puts a store''s triggers and views in place; they can be made anew at any time';
+
+CREATE FUNCTION @extschema@.es_upgrade_store(name name DEFAULT 'es') RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+    SET client_min_messages = warning
+AS $$
+BEGIN
+    PERFORM @extschema@.es_install_store(name);
+END
+$$;
+
+COMMENT ON FUNCTION @extschema@.es_upgrade_store(name) IS
+    'Brings a store to the layout of the installed version, and its triggers and views back in place. For after ALTER EXTENSION UPDATE, and after DROP EXTENSION … CASCADE and CREATE EXTENSION';
+
+CREATE FUNCTION @extschema@.es_drop_store(name name, confirm boolean DEFAULT false) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+    SET client_min_messages = warning
+AS $$
+DECLARE
+    events bigint;
+BEGIN
+    PERFORM @extschema@.es_check_store_owner(name);
+    IF NOT coalesce(confirm, false) THEN
+        EXECUTE format('SELECT count(*) FROM %I.events', name) INTO events;
+        RAISE EXCEPTION 'event store "%" holds % events and was not dropped', name, events
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = format('To delete it for ever, with its whole schema: SELECT es_drop_store(%L, confirm => true).', name);
+    END IF;
+    EXECUTE format('DROP SCHEMA %I CASCADE', name);
+END
+$$;
+
+COMMENT ON FUNCTION @extschema@.es_drop_store(name, boolean) IS
+    'Drops a store, its schema and every event in it. Without confirm => true it only says what would be lost (55000)';
+
+CREATE FUNCTION @extschema@.es_grant(role name, level text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    store name := current_setting('eventsourcing.store');
+BEGIN
+    PERFORM @extschema@.es_check_store_owner(store);
+    IF level IS NULL OR level NOT IN ('reader', 'writer', 'consumer') THEN
+        RAISE EXCEPTION 'unknown level of rights: %', coalesce(quote_literal(level), 'NULL')
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'The levels are ''reader'', ''writer'' and ''consumer''.';
+    END IF;
+    EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', store, role);
+    EXECUTE format('GRANT SELECT ON %1$I.events, %1$I.streams, %1$I.open_appends TO %2$I', store, role);
+    IF level = 'writer' THEN
+        EXECUTE format('GRANT INSERT ON %I.events TO %I', store, role);
+    END IF;
+END
+$$;
+
+COMMENT ON FUNCTION @extschema@.es_grant(name, text) IS
+    'Grants a role what a reader, a writer (reader and appender) or a consumer of the current store needs: ordinary GRANTs, to be revoked with REVOKE';
+
+CREATE FUNCTION @extschema@.es_create_index(kind text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+    SET client_min_messages = warning
+AS $$
+DECLARE
+    store name := current_setting('eventsourcing.store');
+BEGIN
+    PERFORM @extschema@.es_check_store_owner(store);
+    CASE kind
+        WHEN 'category' THEN
+            EXECUTE format('CREATE INDEX IF NOT EXISTS events_category_position_idx ON %I.events (split_part(stream, ''-'', 1), position)', store);
+        WHEN 'type' THEN
+            EXECUTE format('CREATE INDEX IF NOT EXISTS events_type_position_idx ON %I.events (type, position)', store);
+        WHEN 'tags' THEN
+            EXECUTE format('CREATE INDEX IF NOT EXISTS events_tags_idx ON %I.events USING gin (tags)', store);
+        ELSE
+            RAISE EXCEPTION 'unknown kind of index: %', coalesce(quote_literal(kind), 'NULL')
+                USING ERRCODE = 'invalid_parameter_value',
+                      HINT = 'The kinds are ''category'', ''type'' and ''tags''.';
+    END CASE;
+END
+$$;
+
+COMMENT ON FUNCTION @extschema@.es_create_index(text) IS
+    'Creates the index that makes es_read_all() fast for a rare ''category'', ''type'' or ''tags'' in a large store. It locks out appends while it is built; run the same CREATE INDEX with CONCURRENTLY by hand on a busy store';

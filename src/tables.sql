@@ -1,0 +1,60 @@
+/* The tables of a store. */
+
+CREATE FUNCTION @extschema@.es_create_store_tables(name name) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    EXECUTE format($ddl$
+        CREATE TABLE %1$I.store (
+            layout     int NOT NULL,
+            created_at timestamptz NOT NULL DEFAULT now()
+        );
+        CREATE UNIQUE INDEX ON %1$I.store ((true));
+        INSERT INTO %1$I.store (layout) VALUES (1);
+        COMMENT ON TABLE %1$I.store IS
+            'One row: the layout of this event store''s tables';
+
+        -- Fixed-width columns first: no padding.  The log needs no more than
+        -- these three indexes; es_create_index() has others for who wants them.
+        CREATE TABLE %1$I.events (
+            position    bigint NOT NULL,
+            version     bigint NOT NULL,
+            recorded_at timestamptz NOT NULL,
+            stream      text COLLATE "C" NOT NULL,
+            type        text COLLATE "C" NOT NULL,
+            data        jsonb NOT NULL,
+            metadata    jsonb,
+            event_id    uuid,
+            tags        text[] COLLATE "C"
+        );
+        CREATE UNIQUE INDEX events_stream_version_idx ON %1$I.events (stream, version);
+        CREATE INDEX events_position_idx ON %1$I.events (position);
+        CREATE UNIQUE INDEX events_stream_event_id_idx ON %1$I.events (stream, event_id)
+            WHERE event_id IS NOT NULL;
+        COMMENT ON TABLE %1$I.events IS
+            'The log: every event, never changed. Written by es_append() and es_append_events() only';
+
+        -- The lock of the safe position has 47 bits for a position.
+        CREATE SEQUENCE %1$I.events_position_seq AS bigint
+            MAXVALUE 140737488355327 CACHE 1
+            OWNED BY %1$I.events.position;
+
+        CREATE TABLE %1$I.aggregates (
+            category       text COLLATE "C" PRIMARY KEY,
+            kind           text NOT NULL,
+            snapshot_every int NOT NULL,
+            code_version   int NOT NULL,
+            apply          text,
+            rules          jsonb,
+            initial        jsonb NOT NULL,
+            search_path    text NOT NULL
+        );
+        COMMENT ON TABLE %1$I.aggregates IS
+            'How the events of each category fold into state; written by es_create_aggregate()'
+    $ddl$, name);
+END
+$$;
+
+COMMENT ON FUNCTION @extschema@.es_create_store_tables(name) IS
+    'Creates the tables of a store; called by es_create_store()';
