@@ -30,7 +30,7 @@ make_chroot() {
 
 # run_in_chroot VERSION ARGUMENT...: script/test with these arguments in there.
 run_in_chroot() {
-  local version=$1 dir=$CACHE/pg$1 inside log=$TMP/chroot.log passed= failed=
+  local version=$1 dir=$CACHE/pg$1 log=$TMP/chroot.log passed= failed=
   shift
   # Any number of runs may use a chroot, while nobody makes it.
   if ! { ask_password && mkdir -p "$CACHE" && exec 9>"$CACHE/pg$version.lock" && flock -s 9 &&
@@ -41,12 +41,13 @@ run_in_chroot() {
     return
   fi
 
-  inside=$(as_root mktemp -d "$dir/tmp/es-tree.XXXXXX")
+  INSIDE=$(as_root mktemp -d "$dir/tmp/es-tree.XXXXXX")
   copy_tree "$TMP/tree$version"
-  as_root cp -r "$TMP/tree$version/." "$inside"
-  as_root chmod 755 "$inside"
-  run_job test_in_chroot "$dir" "${inside#"$dir"}/script/test" --pg "$version" "$@" || true
-  as_root rm -rf "$inside"
+  as_root cp -r "$TMP/tree$version/." "$INSIDE"
+  as_root chmod 755 "$INSIDE"
+  run_job test_in_chroot "$dir" "${INSIDE#"$dir"}/script/test" --pg "$version" "$@" || true
+  as_root rm -rf "$INSIDE"
+  INSIDE=
   exec 9>&-
   # Without a last line, something broke in there.
   read -r passed _ failed _ <<<"$(grep -E "$LAST_LINE" "$log" | tail -n 1)"

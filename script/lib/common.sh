@@ -8,6 +8,7 @@
 TMP=            # everything of this run lives below, and goes with it
 KEEP=           # non-empty: leave TMP behind
 JOB=            # process group in the foreground
+INSIDE=         # the tree in a chroot
 PGVER=          # major version in use
 PG_CONFIG=
 
@@ -155,20 +156,21 @@ make_tmp() {
 }
 
 cleanup() {
-  local status=$? pid
+  local status=$?
   trap '' HUP INT TERM
   trap - EXIT
-  if [ -n "$JOB" ]; then
-    as_root kill -TERM -- "-$JOB" 2>/dev/null || true
-    wait "$JOB" 2>/dev/null || true
-  fi
-  if [ -d "$TMP" ]; then
-    stop_servers
-    if [ -n "$KEEP" ]; then
-      say "kept $TMP"
-    else
-      rm -rf "$TMP" 2>/dev/null || as_root rm -rf "$TMP"
-    fi
+  [ -z "$JOB" ] || as_root kill -TERM -- "-$JOB" 2>/dev/null || true
+  stop_servers
+  # A script/test in a chroot cleans up, too.
+  for _ in {1..100}; do
+    [ -n "$JOB" ] && as_root kill -0 -- "-$JOB" 2>/dev/null || break
+    sleep 0.1
+  done
+  [ -z "$INSIDE" ] || as_root rm -rf "$INSIDE"
+  if [ -n "$KEEP" ]; then
+    say "kept $TMP"
+  else
+    rm -rf "$TMP" 2>/dev/null || as_root rm -rf "$TMP"
   fi
   exit "$status"
 }
@@ -179,6 +181,8 @@ stop_servers() {
   unset PGHOST PGPORT PGUSER
   find "$TMP" -xdev -name postmaster.pid 2>/dev/null | while read -r file; do
     pid=$(head -n 1 "$file" 2>/dev/null) || continue
+    # The file of a server that crashed may name another's process by now.
+    [ ! -e /proc/self ] || [ "/proc/$pid/cwd" -ef "${file%/*}" ] || continue
     kill -QUIT "$pid" 2>/dev/null || continue
     for _ in {1..50}; do
       kill -0 "$pid" 2>/dev/null || break
