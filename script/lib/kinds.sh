@@ -69,13 +69,10 @@ pg_regress() {
 }
 
 kind_tap() {
-  local name tests=() log=$TMP/tap.log status=0
-  for name in "${@:-}"; do
-    tests+=($(cd "$BUILD" && ls -d test/t/*"$name"*.pl 2>/dev/null)) ||
-      { say "no test/t/*$name*.pl"; count 0 1; }
-  done
-  [ ${#tests[@]} -gt 0 ] || return 0
-  installcheck REGRESS= ISOLATION= PROVE_TESTS="${tests[*]}" PROVE_FLAGS=-j2 >"$log" 2>&1 || status=$?
+  local files log=$TMP/tap.log status=0 name
+  find_files test/t .pl "$@"
+  [ ${#files[@]} -gt 0 ] || return 0
+  installcheck REGRESS= ISOLATION= PROVE_TESTS="${files[*]}" PROVE_FLAGS=-j2 >"$log" 2>&1 || status=$?
   prove_result "$log" "$status"
 
   # Prove has shown the assertions; what led there is in each test's own log.
@@ -87,11 +84,8 @@ kind_tap() {
 
 # Every file gets a database of its own.
 kind_pgtap() {
-  local name file files=() db log=$TMP/pgtap.log status=0
-  for name in "${@:-}"; do
-    files+=($(cd "$BUILD" && ls -d test/pgtap/*"$name"*.sql 2>/dev/null)) ||
-      { say "no test/pgtap/*$name*.sql"; count 0 1; }
-  done
+  local files file db log=$TMP/pgtap.log status=0
+  find_files test/pgtap .sql "$@"
   [ ${#files[@]} -gt 0 ] || return 0
   start_server server || { count 0 1; return; }
   psql -q -d template1 -c 'CREATE EXTENSION pgtap' -c 'CREATE EXTENSION eventsourcing' || { count 0 1; return; }
@@ -103,6 +97,24 @@ kind_pgtap() {
   done
   prove_result "$log" "$status"
   stop_servers
+}
+
+# find_files DIR SUFFIX NAME...: sets files to those whose names have one of the
+# names in them, or to all.
+find_files() {
+  local dir=$1 suffix=$2 name found
+  shift 2
+  files=()
+  [ $# -gt 0 ] || set -- ''
+  for name; do
+    found=$(cd "$BUILD" && compgen -G "$dir/*$name*$suffix" | sort) || true
+    if [ -n "$found" ]; then
+      mapfile -t -O ${#files[@]} files <<<"$found"
+    elif [ -n "$name" ]; then
+      say "FAILED: there is no $dir/*$name*$suffix"
+      count 0 1
+    fi
+  done
 }
 
 # prove_result LOG STATUS: count the assertions in what prove printed.  A file
