@@ -23,6 +23,7 @@ OBJS = \
 	src/guard.o \
 	src/guc.o \
 	src/log_spi.o \
+	src/owner.o \
 	src/queue.o \
 	src/read.o \
 	src/reducer.o \

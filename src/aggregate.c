@@ -8,28 +8,19 @@
  * A definition that went stale may still be in use further up the call stack,
  * so its memory is handed to the transaction and goes with it.
  *
- * The apply function is kept as text, its signature with all names qualified,
- * because pg_upgrade refuses tables with columns of type regprocedure.
- *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "aggregate.h"
 #include "catalog.h"
-#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
-#include "compat.h"
 #include "executor/spi.h"
 #include "fmgr.h"
-#include "miscadmin.h"
+#include "owner.h"
 #include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
 #include "utils/hsearch.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/regproc.h"
-#include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(es_create_aggregate);
 
@@ -188,57 +179,13 @@ es_aggregate_get(EsStore *store, Datum stream)
 	return aggregate;
 }
 
-/*
- * Returns the aggregate's apply function, looked up as the store's owner, who
- * has to have the right to call it.  Raises 42883, 42501.
- */
-Oid
-es_aggregate_apply_function(EsStore *store, EsAggregate *aggregate)
-{
-	Oid			save_userid;
-	int			save_sec_context;
-	Oid			function;
-
-	GetUserIdAndSecContext(&save_userid, &save_sec_context);
-	SetUserIdAndSecContext(store->owner,
-						   save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
-	function = DatumGetObjectId(DirectFunctionCall1(regprocedurein,
-													CStringGetDatum(aggregate->apply)));
-	if (object_aclcheck(ProcedureRelationId, function, store->owner, ACL_EXECUTE) != ACLCHECK_OK)
-		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, aggregate->apply);
-	SetUserIdAndSecContext(save_userid, save_sec_context);
-	return function;
-}
-
-/*
- * Raises unless the function is (jsonb, es_event) returning jsonb; returns its
- * signature.
- */
 static char *
-check_apply(Oid function)
+apply_signature(Oid function)
 {
-	Oid			event_type = es_event_type();
-	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-	Form_pg_proc proc;
-	bool		fits;
+	Oid			argtypes[2] = {JSONBOID, es_event_type()};
 
-	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_FUNCTION),
-				 errmsg("function with OID %u does not exist", function)));
-	proc = (Form_pg_proc) GETSTRUCT(tuple);
-	fits = proc->prokind == PROKIND_FUNCTION && !proc->proretset &&
-		proc->pronargs == 2 &&
-		proc->proargtypes.values[0] == JSONBOID &&
-		proc->proargtypes.values[1] == event_type &&
-		proc->prorettype == JSONBOID;
-	ReleaseSysCache(tuple);
-	if (!fits)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("function %s cannot be an apply function", format_procedure(function)),
-				 errhint("An apply function is declared as (state jsonb, event es_event) RETURNS jsonb.")));
-	return format_procedure_qualified(function);
+	return es_owner_signature(function, 2, argtypes, false,
+							  "An apply function is declared as (state jsonb, event es_event) RETURNS jsonb.");
 }
 
 /*
@@ -281,12 +228,12 @@ es_create_aggregate(PG_FUNCTION_ARGS)
 	values[1] = CStringGetTextDatum(PG_ARGISNULL(1) ? "rules" : "apply");
 	values[2] = PG_GETARG_DATUM(4);
 	values[3] = PG_GETARG_DATUM(5);
-	values[4] = PG_ARGISNULL(1) ? (Datum) 0 : CStringGetTextDatum(check_apply(PG_GETARG_OID(1)));
+	values[4] = PG_ARGISNULL(1) ? (Datum) 0 : CStringGetTextDatum(apply_signature(PG_GETARG_OID(1)));
 	nulls[4] = PG_ARGISNULL(1) ? 'n' : ' ';
 	values[5] = PG_GETARG_DATUM(2);
 	nulls[5] = PG_ARGISNULL(2) ? 'n' : ' ';
 	values[6] = PG_GETARG_DATUM(3);
-	values[7] = CStringGetTextDatum(es_search_path_of_creation());
+	values[7] = CStringGetTextDatum(es_owner_search_path());
 
 	SPI_connect();
 	(void) es_store_execute(store, &upsert_aggregate, values, nulls);

@@ -24,6 +24,5 @@ typedef struct EsAggregate
 extern void es_aggregate_init(void);
 extern EsAggregate *es_aggregate_find(EsStore *store, Datum stream);
 extern EsAggregate *es_aggregate_get(EsStore *store, Datum stream);
-extern Oid	es_aggregate_apply_function(EsStore *store, EsAggregate *aggregate);
 
 #endif							/* ES_AGGREGATE_H */

@@ -11,7 +11,6 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
 #include "utils/fmgroids.h"
@@ -60,21 +59,6 @@ es_event_type(void)
 	if (!OidIsValid(type))
 		elog(ERROR, "type es_event is missing from the extension's schema");
 	return type;
-}
-
-/*
- * Returns the search_path in force, as it is kept with a definition whose code
- * will run with the store owner's rights.  Temporary objects come last: else
- * anybody could put a table of his own in front of the owner's.
- */
-char *
-es_search_path_of_creation(void)
-{
-	if (strstr(namespace_search_path, "pg_temp") != NULL)
-		return pstrdup(namespace_search_path);
-	if (namespace_search_path[0] == '\0')
-		return pstrdup("pg_temp");
-	return psprintf("%s, pg_temp", namespace_search_path);
 }
 
 /*

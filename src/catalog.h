@@ -14,7 +14,6 @@
 
 extern Oid	es_extension_schema(void);
 extern Oid	es_event_type(void);
-extern char *es_search_path_of_creation(void);
 extern void es_check_argument(FunctionCallInfo fcinfo, int n, const char *name);
 
 #endif							/* ES_CATALOG_H */

@@ -22,9 +22,9 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "owner.h"
 #include "reducer.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/typcache.h"
 
@@ -78,7 +78,7 @@ es_reducer_create(EsStore *store, EsAggregate *aggregate, Jsonb *state,
 												   ALLOCSET_DEFAULT_SIZES);
 	reducer->state = state != NULL ? state : aggregate->initial;
 
-	fmgr_info_cxt(es_aggregate_apply_function(store, aggregate), &reducer->apply, context);
+	fmgr_info_cxt(es_owner_function(store, aggregate->apply), &reducer->apply, context);
 	reducer->event_desc = lookup_rowtype_tupdesc_copy(es_event_type(), -1);
 	MemoryContextSwitchTo(oldcontext);
 	return reducer;
@@ -170,9 +170,7 @@ flush(EsReducer *reducer)
 {
 	ErrorContextCallback callback;
 	int			nevents = reducer->nevents;
-	int			nestlevel;
-	Oid			save_userid;
-	int			save_sec_context;
+	EsOwnerState owner;
 
 	if (nevents == 0)
 		return;
@@ -182,22 +180,14 @@ flush(EsReducer *reducer)
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
 
-	GetUserIdAndSecContext(&save_userid, &save_sec_context);
-	SetUserIdAndSecContext(reducer->store->owner,
-						   save_sec_context | SECURITY_LOCAL_USERID_CHANGE |
-						   SECURITY_RESTRICTED_OPERATION);
-	nestlevel = NewGUCNestLevel();
-	(void) set_config_option("search_path", reducer->aggregate->search_path,
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-
+	es_owner_enter(&owner, reducer->store, reducer->aggregate->search_path);
 	for (reducer->nevents = 0; reducer->nevents < nevents; reducer->nevents++)
 	{
 		CHECK_FOR_INTERRUPTS();
 		apply_one(reducer, reducer->events[reducer->nevents]);
 	}
 
-	AtEOXact_GUC(false, nestlevel);
-	SetUserIdAndSecContext(save_userid, save_sec_context);
+	es_owner_leave(&owner);
 	error_context_stack = callback.previous;
 
 	reducer->nevents = 0;

@@ -1,0 +1,135 @@
+/*-------------------------------------------------------------------------
+ *
+ * owner.c
+ *		Running a user's code as the store's owner.
+ *
+ * Apply functions, upcasters, deciders and scripts are defined by the store's
+ * owner and run with his rights, whoever calls: never with the caller's, who may
+ * be a superuser.  They run in a security-restricted context and with the
+ * search_path that was in force when they were defined.
+ *
+ * A definition keeps a function as text, its signature with all names
+ * qualified, because pg_upgrade refuses columns of type regprocedure.
+ *
+ * After an error nothing has to be undone: the end of the (sub)transaction
+ * resets the user and the settings.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "compat.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "owner.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/regproc.h"
+#include "utils/syscache.h"
+
+/*
+ * Becomes the store's owner, with the given search_path, until
+ * es_owner_leave(state).
+ */
+void
+es_owner_enter(EsOwnerState *state, EsStore *store, const char *search_path)
+{
+	GetUserIdAndSecContext(&state->userid, &state->sec_context);
+	SetUserIdAndSecContext(store->owner,
+						   state->sec_context | SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION);
+
+	/*
+	 * The nest level also takes back what the code sets.  Parsing a
+	 * search_path that is in force already can be saved.
+	 */
+	state->guc_nestlevel = NewGUCNestLevel();
+	if (strcmp(namespace_search_path, search_path) != 0)
+		(void) set_config_option("search_path", search_path, PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
+/*
+ * Goes back to what es_owner_enter() found.
+ */
+void
+es_owner_leave(const EsOwnerState *state)
+{
+	AtEOXact_GUC(false, state->guc_nestlevel);
+	SetUserIdAndSecContext(state->userid, state->sec_context);
+}
+
+/*
+ * Returns the search_path in force, as it is kept with a definition.  Temporary
+ * objects come last: else anybody could put a table of his own in front of the
+ * owner's.
+ */
+char *
+es_owner_search_path(void)
+{
+	if (strstr(namespace_search_path, "pg_temp") != NULL)
+		return pstrdup(namespace_search_path);
+	if (namespace_search_path[0] == '\0')
+		return pstrdup("pg_temp");
+	return psprintf("%s, pg_temp", namespace_search_path);
+}
+
+/*
+ * Returns the signature of a function that takes arguments of the given types
+ * and returns jsonb, allocated in the current memory context.  Raises 22023,
+ * with the hint, for any other function.
+ */
+char *
+es_owner_signature(Oid function, int nargs, const Oid *argtypes, bool immutable,
+				   const char *hint)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	Form_pg_proc proc;
+	bool		fits;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("function with OID %u does not exist", function)));
+	proc = (Form_pg_proc) GETSTRUCT(tuple);
+	fits = proc->prokind == PROKIND_FUNCTION && !proc->proretset &&
+		proc->pronargs == nargs &&
+		memcmp(proc->proargtypes.values, argtypes, nargs * sizeof(Oid)) == 0 &&
+		proc->prorettype == JSONBOID &&
+		(!immutable || proc->provolatile == PROVOLATILE_IMMUTABLE);
+	ReleaseSysCache(tuple);
+	if (!fits)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("function %s does not fit", format_procedure(function)),
+				 errhint("%s", hint)));
+	return format_procedure_qualified(function);
+}
+
+/*
+ * Returns the function of a signature, looked up as the store's owner, who has
+ * to have the right to call it.  Raises 42883, 42501.
+ */
+Oid
+es_owner_function(EsStore *store, const char *signature)
+{
+	Oid			save_userid;
+	int			save_sec_context;
+	Oid			function;
+
+	GetUserIdAndSecContext(&save_userid, &save_sec_context);
+	SetUserIdAndSecContext(store->owner,
+						   save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
+	function = DatumGetObjectId(DirectFunctionCall1(regprocedurein,
+													CStringGetDatum(signature)));
+	if (object_aclcheck(ProcedureRelationId, function, store->owner, ACL_EXECUTE) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, signature);
+	SetUserIdAndSecContext(save_userid, save_sec_context);
+	return function;
+}
