@@ -28,12 +28,22 @@ OBJS = \
 	src/read.o \
 	src/reducer.o \
 	src/replay.o \
+	src/rules.o \
+	src/rules_apply.o \
+	src/rules_event.o \
+	src/rules_sql.o \
+	src/rules_value.o \
+	src/state.o \
+	src/state_compare.o \
+	src/state_jsonb.o \
+	src/state_number.o \
 	src/store.o
 
 # The pieces of the install script, in load order.
 INSTALL_SQL = \
 	src/header.sql \
 	src/event.sql \
+	src/rules.sql \
 	src/tables.sql \
 	src/guard.sql \
 	src/store.sql \
@@ -56,7 +66,8 @@ export TEMP_CONFIG
 TEMP         = --temp-config=$(TEMP_CONFIG) --load-extension=$(EXTENSION)
 
 REGRESS = \
-	append
+	append \
+	rules
 REGRESS_OPTS = --temp-instance=./tmp_regress $(TEMP)
 
 ISOLATION =
