@@ -85,7 +85,9 @@ PG_CONFIG   ?= pg_config
 PGXS        := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
+# A database in any encoding has to be able to read this.
 $(DATA_built): $(INSTALL_SQL)
+	@if LC_ALL=C grep -n '[^[:print:][:space:]]' $^; then echo "only ASCII, please" >&2; exit 1; fi
 	cat $^ > $@
 
 # Any header may matter to any object.

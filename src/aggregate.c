@@ -173,7 +173,7 @@ es_aggregate_get(EsStore *store, Datum stream)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("no aggregate is defined for category \"%s\"", category),
 				 errdetail("Stream \"%s\" cannot be folded without one.", name),
-				 errhint("Define it with es_create_aggregate(%s, …).",
+				 errhint("Define it with es_create_aggregate(%s, ...).",
 						 quote_literal_cstr(category))));
 	}
 	return aggregate;

@@ -54,7 +54,7 @@ check_name(const char *what, text *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_ES_INVALID_EVENT),
 				 errmsg("%s is too long", what),
-				 errdetail("\"%.*s…\" has %d bytes, at most %d are allowed.",
+				 errdetail("\"%.*s...\" has %d bytes, at most %d are allowed.",
 						   pg_mbcliplen(VARDATA_ANY(name), length, 40),
 						   VARDATA_ANY(name), length, MAX_NAME_LENGTH)));
 }

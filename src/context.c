@@ -3,7 +3,7 @@
  * context.c
  *		What an appending transaction says of itself.
  *
- * The settings eventsourcing.actor, correlation_id, … become keys of the same
+ * The settings eventsourcing.actor, correlation_id, ... become keys of the same
  * names in the metadata of every event; metadata given with an event wins.
  *
  *-------------------------------------------------------------------------

@@ -9,7 +9,7 @@
  * since they were made from text with that name in it, PostgreSQL's plan cache
  * makes them anew itself when the relations behind it change.
  *
- * A definition (an aggregate, a projection, …) that another session changed
+ * A definition (an aggregate, a projection, ...) that another session changed
  * arrives here as a relcache invalidation of the table that holds it, sent by
  * the trigger es_definition_changed(); whoever caches definitions compares
  * the store's epoch with the one it was built at.

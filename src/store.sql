@@ -74,7 +74,7 @@ COMMENT ON FUNCTION @extschema@.es_create_store(name) IS
 /*
  * Whatever of a store depends on the extension, or can be made anew at any
  * time: triggers and views.  Runs when a store is created, and again after an
- * upgrade or after DROP EXTENSION … CASCADE took the triggers away.
+ * upgrade or after DROP EXTENSION ... CASCADE took the triggers away.
  */
 CREATE FUNCTION @extschema@.es_install_store(name name) RETURNS void
     LANGUAGE plpgsql
@@ -154,7 +154,7 @@ END
 $$;
 
 COMMENT ON FUNCTION @extschema@.es_upgrade_store(name) IS
-    'Brings a store to the layout of the installed version, and its triggers and views back in place. For after ALTER EXTENSION UPDATE, and after DROP EXTENSION … CASCADE and CREATE EXTENSION';
+    'Brings a store to the layout of the installed version, and its triggers and views back in place. For after ALTER EXTENSION UPDATE, and after DROP EXTENSION ... CASCADE and CREATE EXTENSION';
 
 CREATE FUNCTION @extschema@.es_drop_store(name name, confirm boolean DEFAULT false) RETURNS void
     LANGUAGE plpgsql
