@@ -247,7 +247,7 @@ write_config() {
 #
 
 # start_server NAME: a cluster that listens on a Unix socket of its own alone,
-# so that its port can't be taken.  Sets PGHOST.
+# so that its port can't be taken.  With FSYNC=on, durable.  Sets PGHOST.
 start_server() {
   local data=$TMP/$1 bin log=$TMP/initdb.log
   bin=$("$PG_CONFIG" --bindir)
@@ -255,7 +255,7 @@ start_server() {
   run_job as_runner "$bin/initdb" -D "$data" -U postgres -A trust -N -E UTF8 >"$log" 2>&1 &&
     as_runner tee -a "$data/postgresql.conf" <"$TEMP_CONFIG" >/dev/null &&
     run_job as_runner "$bin/pg_ctl" -D "$data" -l "$data.log" -s -w start \
-      -o "-c listen_addresses= -c fsync=off -k $data.s" >>"$log" 2>&1 || {
+      -o "-c listen_addresses= -c fsync=${FSYNC:-off} -k $data.s" >>"$log" 2>&1 || {
     tail -n 20 "$log" "$data.log"
     return 1
   }

@@ -1,0 +1,7 @@
+SELECT stream_id, stream_position, global_position, message_data, message_metadata, message_schema_version,
+       message_type, message_id
+FROM emt_messages
+WHERE partition = :partition AND is_archived = FALSE
+  AND transaction_id < pg_snapshot_xmin(pg_current_snapshot()) AND global_position >= :position
+ORDER BY transaction_id, global_position
+LIMIT 1000;

@@ -1,0 +1,1 @@
+SELECT * FROM events WHERE stream = 'Order-' || :stream::text ORDER BY version;

@@ -1,0 +1,8 @@
+CREATE TABLE events (
+  position bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  stream text NOT NULL,
+  version bigint NOT NULL,
+  type text NOT NULL,
+  data jsonb NOT NULL,
+  UNIQUE (stream, version)
+);

@@ -1,0 +1,1 @@
+SELECT count(*), max(global_position) FROM message_store.messages;

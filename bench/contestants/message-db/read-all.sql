@@ -1,0 +1,1 @@
+SELECT * FROM get_category_messages('Order', :position, 1000);

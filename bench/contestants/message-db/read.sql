@@ -1,0 +1,1 @@
+SELECT * FROM get_stream_messages('Order-' || :stream::text, 0, -1);

@@ -1,0 +1,1 @@
+SELECT es_append('Order-' || :stream::text, 'ItemAdded', :data);

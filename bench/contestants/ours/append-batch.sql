@@ -1,0 +1,1 @@
+SELECT es_append_events('Order-' || :stream::text, :batch, :version);

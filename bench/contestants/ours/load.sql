@@ -1,0 +1,1 @@
+SELECT state FROM es_load('Order-' || :stream::text);

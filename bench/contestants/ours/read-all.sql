@@ -1,0 +1,1 @@
+SELECT * FROM es_read_all(:position, 1000);

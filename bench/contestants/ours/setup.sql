@@ -1,0 +1,2 @@
+CREATE EXTENSION eventsourcing;
+SELECT es_create_store();

@@ -1,0 +1,1 @@
+SELECT append('Order-' || :stream::text, 'ItemAdded', :data::jsonb, NULL);

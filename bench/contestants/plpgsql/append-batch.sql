@@ -1,0 +1,1 @@
+SELECT append('Order-' || :stream::text, :types::text[], :datas::jsonb[], :version);

@@ -1,0 +1,126 @@
+# What noise can't touch: bytes and records of WAL, bytes on disk, CPU time and
+# instructions inside the backend, each for one event.
+
+package Bench::Cost;
+use v5.36;
+use Exporter 'import';
+our @EXPORT = qw(cost instructions_of start_valgrind stop_valgrind);
+
+use POSIX qw(sysconf _SC_CLK_TCK);
+
+use Bench::Catalog;
+use Bench::Run;
+use Bench::Server;
+use Bench::Store;
+
+# CPU seconds of all backends that have ended: what the postmaster's children
+# have used.  A backend's own figures go with it.
+sub cpu_of_children () {
+    open my $in, '<', '/proc/' . postmaster() . '/stat' or return;
+    my @field = split ' ', <$in> =~ s/.*\) //r;
+    return ($field[13] + $field[14]) / sysconf(_SC_CLK_TCK);
+}
+
+# Kinds of relations that the storage of events is made of.
+sub bytes ($database) {
+    my ($heap, $index) = split /\t/, query($database, <<~'END');
+        SELECT sum(pg_relation_size(c.oid)) FILTER (WHERE relkind IN ('r', 't')),
+               sum(pg_relation_size(c.oid)) FILTER (WHERE relkind = 'i')
+        FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+        WHERE n.nspname NOT IN ('pg_catalog', 'information_schema')
+        END
+    return (heap_bytes => $heap, index_bytes => $index);
+}
+
+sub wal () {
+    my ($records, $bytes) = split /\t/, query('postgres', 'SELECT wal_records, wal_bytes FROM pg_stat_wal');
+    return (wal_records => $records, wal_bytes => $bytes);
+}
+
+sub snapshot ($database) {
+    return (cpu => (cpu_of_children() // 0) * 1e6, bytes($database), wal());
+}
+
+# What a run of this many calls by one client costs.
+sub measured ($workload, $contestant, $calls) {
+    my $store = store_for($contestant, $workload);
+    return $store if $store->{error};
+    my ($file, $text) = script_for($workload, $contestant);
+    my %before = snapshot($store->{database});
+    my $run    = pgbench(
+        script    => $file,
+        database  => $store->{database},
+        user      => $contestant->{user},
+        variables => variables_for($text, $workload, $store, 1),
+        clients   => 1,
+        sync      => 'off',
+        calls     => $calls);
+    return $run if $run->{error};
+    my %after = snapshot($store->{database});
+    return { map { ($_ => $after{$_} - $before{$_}) } keys %after };
+}
+
+# The difference between a long and a short run, for each event: what a session
+# costs once cancels out.
+sub cost ($workload, $contestant, $calls) {
+    my $short = measured($workload, $contestant, 10);
+    return $short if $short->{error};
+    my $long = measured($workload, $contestant, $calls);
+    return $long if $long->{error};
+    my $events = ($calls - 10) * ($workload->{events} // 1);
+    return { map { ($_ => ($long->{$_} - $short->{$_}) / $events) } keys %$long };
+}
+
+#
+# Instructions
+#
+
+sub pg_ctl (@arguments) {
+    my ($output, $status) = run_command({}, split(' ', $ENV{RUNNER}), "$ENV{BINDIR}/pg_ctl", '-s', '-w', '-D',
+        $ENV{PGDATA}, @arguments);
+    die "pg_ctl: $output\n" if $status;
+    return;
+}
+
+# Have the server run under callgrind, which writes a file when a backend ends.
+sub start_valgrind ($folder) {
+    my ($wrapper, $postgres) = ("$ENV{BENCH_TMP}/postgres-callgrind", "$ENV{BINDIR}/postgres");
+    open my $out, '>', $wrapper or die "$wrapper: $!\n";
+    print $out "#!/bin/sh\nexec valgrind -q --tool=callgrind --callgrind-out-file=$folder/%p.out $postgres \"\$@\"\n";
+    close $out;
+    chmod 0755, $wrapper;
+    mkdir $folder;
+    chmod 0777, $folder;
+    pg_ctl(qw(-m fast stop));
+    pg_ctl('-t', 120, '-p', $wrapper, '-l', "$folder/postgres.log",
+        '-o', "-c listen_addresses= -k $ENV{PGHOST}", 'start');
+    return;
+}
+
+# The instructions of the backend that did the most, since the last call.
+my %seen;
+
+sub instructions_since ($folder) {
+    my $most;
+    for my $file (glob "$folder/*.out") {
+        next if $seen{$file}++;
+        open my $in, '<', $file or next;
+        my ($total) = map { /^(?:totals|summary): (\d+)/ } <$in>;
+        $most = $total if defined $total && $total > ($most // 0);
+    }
+    return $most;
+}
+
+# Instructions for an event.  Plans and caches are there after the short run's
+# calls, and cancel out.
+sub instructions_of ($workload, $contestant, $folder, $calls) {
+    my @total;
+    for my $n ($calls, 3 * $calls) {
+        my $run = run_once($workload, $contestant, 0, 1, 'off', 0, $n);
+        return if $run->{error};
+        push @total, instructions_since($folder) // return;
+    }
+    return ($total[1] - $total[0]) / (2 * $calls * ($workload->{events} // 1));
+}
+
+1;

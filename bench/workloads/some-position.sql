@@ -1,0 +1,1 @@
+\set position random(1, :head - 1000)

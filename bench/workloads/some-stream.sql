@@ -1,0 +1,1 @@
+\set stream random(:first, :first + :streams - 1)
