@@ -26,8 +26,19 @@ sub psql ($database, $variables, @arguments) {
         "$ENV{BINDIR}/psql", qw(-X -q -A -t -F), "\t", '-v', 'ON_ERROR_STOP=1',
         (map { ('-v', "$_=$variables->{$_}") } sort keys %$variables), @arguments);
     chomp $output;
-    die "$output\n" if $status;
+    die survived($output), "\n" if $status;
     return $output;
+}
+
+# The error as it is; after a crash, when the server is back.
+sub survived ($error) {
+    return $error unless $error =~ /server closed the connection|in recovery mode/;
+    for (1 .. 60) {
+        my (undef, $status) = run_command({}, "$ENV{BINDIR}/pg_isready", '-q');
+        return "Error: the server crashed: $error" if !$status;
+        sleep 1;
+    }
+    die "the server crashed and is not coming back: $error\n";
 }
 
 sub query ($database, $sql) {
@@ -86,7 +97,7 @@ sub pgbench (%run) {
     my ($transactions) = $output =~ /^number of transactions actually processed: (\d+)/m;
     my ($tps) = $output =~ /^tps = ([\d.]+)/m;
     if ($status || !$transactions) {
-        my ($error) = $output =~ /((?:error|fatal):.*)/i;
+        my ($error) = survived($output) =~ /((?:error|fatal):.*)/i;
         return { error => $error // "pgbench printed: $output" };
     }
     return { transactions => $transactions, tps => $tps, ms => 1000 * $run{clients} / $tps };
