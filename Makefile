@@ -20,6 +20,7 @@ OBJS = \
 	src/context.o \
 	src/eventsourcing.o \
 	src/floor.o \
+	src/fold.o \
 	src/guard.o \
 	src/guc.o \
 	src/log_spi.o \
@@ -37,7 +38,9 @@ OBJS = \
 	src/state_compare.o \
 	src/state_jsonb.o \
 	src/state_number.o \
-	src/store.o
+	src/snapshot.o \
+	src/store.o \
+	src/upcast.o
 
 # The pieces of the install script, in load order.
 INSTALL_SQL = \
@@ -50,7 +53,9 @@ INSTALL_SQL = \
 	src/append.sql \
 	src/read.sql \
 	src/aggregate.sql \
-	src/replay.sql
+	src/snapshot.sql \
+	src/replay.sql \
+	src/upcast.sql
 
 DATA         = $(wildcard src/updates/*--*.sql)
 DATA_built   = $(EXTENSION)--$(EXTVERSION).sql

@@ -15,9 +15,12 @@
 #include "aggregate.h"
 #include "catalog.h"
 #include "catalog/pg_type.h"
+#include "common/cryptohash.h"
+#include "common/sha2.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "owner.h"
+#include "upcast.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
@@ -37,14 +40,14 @@ typedef struct AggregateEntry
 {
 	AggregateKey key;
 	uint64		epoch;			/* of the store, when it was looked up */
+	uint64		functions;		/* es_owner_functions() then */
 	EsAggregate *aggregate;		/* NULL: there is none */
-	MemoryContext context;		/* of aggregate */
 } AggregateEntry;
 
 static HTAB *aggregates = NULL;
 
 static const EsQuery select_aggregate = {
-	"SELECT apply, initial, snapshot_every, code_version, search_path"
+	"SELECT apply, rules, initial, snapshot_every, snapshots_kept, code_version, search_path"
 	" FROM {es}.aggregates WHERE category OPERATOR(pg_catalog.=) $1",
 	1, {TEXTOID}
 };
@@ -82,42 +85,51 @@ look_up(AggregateEntry *entry)
 {
 	EsStore    *store = entry->key.store;
 	Datum		category = CStringGetTextDatum(entry->key.category);
-	MemoryContext context = NULL;
 	EsAggregate *aggregate = NULL;
 	uint64		epoch = store->epoch;
+	uint64		functions = es_owner_functions();
 
-	if (entry->context != NULL)
-	{
-		MemoryContextSetParent(entry->context, TopTransactionContext);
-		entry->context = NULL;
-		entry->aggregate = NULL;
-	}
+	if (entry->aggregate != NULL)
+		MemoryContextSetParent(entry->aggregate->context, TopTransactionContext);
+	entry->aggregate = NULL;
 
 	SPI_connect();
 	if (es_store_execute(store, &select_aggregate, &category, NULL) > 0)
 	{
 		HeapTuple	tuple = SPI_tuptable->vals[0];
 		TupleDesc	desc = SPI_tuptable->tupdesc;
+		MemoryContext context;
 		MemoryContext oldcontext;
+		Datum		rules;
 		bool		isnull;
 
-		context = AllocSetContextCreate(CacheMemoryContext, "eventsourcing aggregate",
+		/* until all went well it belongs to the transaction */
+		context = AllocSetContextCreate(TopTransactionContext, "eventsourcing aggregate",
 										ALLOCSET_SMALL_SIZES);
 		oldcontext = MemoryContextSwitchTo(context);
 		aggregate = palloc0(sizeof(EsAggregate));
+		aggregate->context = context;
 		aggregate->category = pstrdup(entry->key.category);
 		aggregate->apply = SPI_getvalue(tuple, desc, 1);
-		aggregate->initial = DatumGetJsonbPCopy(SPI_getbinval(tuple, desc, 2, &isnull));
-		aggregate->snapshot_every = DatumGetInt32(SPI_getbinval(tuple, desc, 3, &isnull));
-		aggregate->code_version = DatumGetInt32(SPI_getbinval(tuple, desc, 4, &isnull));
-		aggregate->search_path = TextDatumGetCString(SPI_getbinval(tuple, desc, 5, &isnull));
+		rules = SPI_getbinval(tuple, desc, 2, &isnull);
+		if (!isnull)
+		{
+			aggregate->rules_source = DatumGetJsonbPCopy(rules);
+			aggregate->rules = es_rules_compile(aggregate->rules_source, context);
+		}
+		aggregate->initial = DatumGetJsonbPCopy(SPI_getbinval(tuple, desc, 3, &isnull));
+		aggregate->snapshot_every = DatumGetInt32(SPI_getbinval(tuple, desc, 4, &isnull));
+		aggregate->snapshots_kept = DatumGetInt32(SPI_getbinval(tuple, desc, 5, &isnull));
+		aggregate->code_version = DatumGetInt32(SPI_getbinval(tuple, desc, 6, &isnull));
+		aggregate->search_path = TextDatumGetCString(SPI_getbinval(tuple, desc, 7, &isnull));
 		MemoryContextSwitchTo(oldcontext);
+		MemoryContextSetParent(context, CacheMemoryContext);
 	}
 	SPI_finish();
 
-	entry->context = context;
 	entry->aggregate = aggregate;
 	entry->epoch = epoch;
+	entry->functions = functions;
 }
 
 /*
@@ -148,9 +160,9 @@ es_aggregate_find(EsStore *store, Datum stream)
 	{
 		entry->epoch = 0;
 		entry->aggregate = NULL;
-		entry->context = NULL;
 	}
-	if (entry->epoch != store->epoch)
+	if (entry->epoch != store->epoch ||
+		(entry->aggregate != NULL && entry->functions != es_owner_functions()))
 		look_up(entry);
 	return entry->aggregate;
 }
@@ -177,6 +189,44 @@ es_aggregate_get(EsStore *store, Datum stream)
 						 quote_literal_cstr(category))));
 	}
 	return aggregate;
+}
+
+/*
+ * Returns the fingerprint of all that decides what events of the category fold
+ * into: SHA-256 over the definition, the function's source, and the upcasters.
+ */
+bytea *
+es_aggregate_fingerprint(EsStore *store, EsAggregate *aggregate)
+{
+	StringInfoData description;
+	pg_cryptohash_ctx *hash;
+	bytea	   *result;
+
+	if (aggregate->fingerprint != NULL)
+		return aggregate->fingerprint;
+
+	initStringInfo(&description);
+	appendStringInfo(&description, "code version %d\ninitial %s\n",
+					 aggregate->code_version,
+					 JsonbToCString(NULL, &aggregate->initial->root, 0));
+	if (aggregate->rules != NULL)
+		appendStringInfo(&description, "rules %s\n",
+						 JsonbToCString(NULL, &aggregate->rules_source->root, 0));
+	else
+		es_owner_describe(store, aggregate->apply, aggregate->search_path, &description);
+	es_upcast_describe(store, &description);
+
+	result = MemoryContextAlloc(aggregate->context, VARHDRSZ + PG_SHA256_DIGEST_LENGTH);
+	SET_VARSIZE(result, VARHDRSZ + PG_SHA256_DIGEST_LENGTH);
+	hash = pg_cryptohash_create(PG_SHA256);
+	if (hash == NULL || pg_cryptohash_init(hash) < 0 ||
+		pg_cryptohash_update(hash, (uint8 *) description.data, description.len) < 0 ||
+		pg_cryptohash_final(hash, (uint8 *) VARDATA(result), PG_SHA256_DIGEST_LENGTH) < 0)
+		elog(ERROR, "could not compute a fingerprint: %s", pg_cryptohash_error(hash));
+	pg_cryptohash_free(hash);
+	pfree(description.data);
+	aggregate->fingerprint = result;
+	return result;
 }
 
 static char *
@@ -216,6 +266,8 @@ es_create_aggregate(PG_FUNCTION_ARGS)
 	es_check_argument(fcinfo, 3, "initial");
 	es_check_argument(fcinfo, 4, "snapshot_every");
 	es_check_argument(fcinfo, 5, "code_version");
+	if (!PG_ARGISNULL(2))
+		(void) es_rules_compile(PG_GETARG_JSONB_P(2), CurrentMemoryContext);
 	if (PG_GETARG_INT32(4) < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -8,6 +8,7 @@
 #ifndef ES_AGGREGATE_H
 #define ES_AGGREGATE_H
 
+#include "rules.h"
 #include "store.h"
 #include "utils/jsonb.h"
 
@@ -15,14 +16,21 @@ typedef struct EsAggregate
 {
 	char	   *category;
 	char	   *apply;			/* the function's signature, or NULL for rules */
+	EsRules    *rules;			/* compiled, or NULL */
+	Jsonb	   *rules_source;
 	Jsonb	   *initial;
 	int			snapshot_every;
+	int			snapshots_kept;
 	int			code_version;
 	char	   *search_path;	/* for the function, with pg_temp last */
+	bytea	   *fingerprint;	/* see es_aggregate_fingerprint() */
+	MemoryContext context;		/* of all this */
+	bool		warned;			/* that a snapshot failed */
 } EsAggregate;
 
 extern void es_aggregate_init(void);
 extern EsAggregate *es_aggregate_find(EsStore *store, Datum stream);
 extern EsAggregate *es_aggregate_get(EsStore *store, Datum stream);
+extern bytea *es_aggregate_fingerprint(EsStore *store, EsAggregate *aggregate);
 
 #endif							/* ES_AGGREGATE_H */

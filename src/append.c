@@ -25,6 +25,8 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "queue.h"
+#include "snapshot.h"
+#include "upcast.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -241,11 +243,9 @@ es_append_events_internal(EsStore *store, text *stream, int nevents,
 				 errhint("The store's owner can allow it: SELECT es_grant(%s, 'writer').",
 						 quote_literal_cstr(GetUserNameFromId(GetUserId(), false)))));
 
-	if (es_context_is_set())
-	{
-		for (int i = 0; i < nevents; i++)
-			events[i].metadata = es_context_merge(events[i].metadata);
-	}
+	for (int i = 0; i < nevents; i++)
+		events[i].metadata = es_context_merge(events[i].metadata,
+											  es_upcast_schema(store, events[i].type));
 	nids = check_ids(nevents, events);
 	queue = es_queue_is_hot(store, stream);
 	es_floor_enter(store);
@@ -297,6 +297,8 @@ es_append_events_internal(EsStore *store, text *stream, int nevents,
 						  nevents, events, lost && lost_at == tip.version))
 		{
 			last_position = events[nevents - 1].position;
+			es_snapshot_after_append(store, PointerGetDatum(stream),
+									 tip.version, tip.version + nevents);
 			return tip.version + nevents;
 		}
 		lost = queue = true;

@@ -1,10 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * context.c
- *		What an appending transaction says of itself.
+ *		What goes into the metadata of an event by itself.
  *
  * The settings eventsourcing.actor, correlation_id, ... become keys of the same
- * names in the metadata of every event; metadata given with an event wins.
+ * names in the metadata of every event; metadata given with an event wins.  The
+ * schema of the event's data goes there too, where it is not the first.
  *
  *-------------------------------------------------------------------------
  */
@@ -12,6 +13,7 @@
 
 #include "context.h"
 #include "guc.h"
+#include "utils/numeric.h"
 
 typedef struct ContextKey
 {
@@ -33,20 +35,6 @@ is_set(const ContextKey *key)
 	return *key->value != NULL && (*key->value)[0] != '\0';
 }
 
-/*
- * Whether es_context_merge() would add anything.
- */
-bool
-es_context_is_set(void)
-{
-	for (int i = 0; i < lengthof(context_keys); i++)
-	{
-		if (is_set(&context_keys[i]))
-			return true;
-	}
-	return false;
-}
-
 static void
 push_string(JsonbParseState **state, JsonbIteratorToken token, const char *string)
 {
@@ -58,18 +46,55 @@ push_string(JsonbParseState **state, JsonbIteratorToken token, const char *strin
 	pushJsonbValue(state, token, &value);
 }
 
+static void
+push_schema(JsonbParseState **state, int schema)
+{
+	JsonbValue	value;
+
+	push_string(state, WJB_KEY, ES_SCHEMA_KEY);
+	value.type = jbvNumeric;
+	value.val.numeric = int64_to_numeric(schema);
+	pushJsonbValue(state, WJB_VALUE, &value);
+}
+
+/* Pushes the members of an object; none of NULL. */
+static void
+push_members(JsonbParseState **state, Jsonb *object)
+{
+	JsonbIterator *it;
+	JsonbIteratorToken token;
+	JsonbValue	value;
+
+	if (object == NULL)
+		return;
+	it = JsonbIteratorInit(&object->root);
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY || token == WJB_VALUE)
+			pushJsonbValue(state, token, &value);
+	}
+}
+
 /*
  * Returns metadata (an object, or NULL) with the context that is set added to
- * it, allocated in the current memory context.
+ * it, and the schema of the event's data where that is not 1: allocated in the
+ * current memory context, or as it came where there is nothing to add.
  */
 Jsonb *
-es_context_merge(Jsonb *metadata)
+es_context_merge(Jsonb *metadata, int schema)
 {
 	JsonbParseState *state = NULL;
-	JsonbValue *result;
+	bool		adds = schema != 1;
+
+	for (int i = 0; i < lengthof(context_keys); i++)
+		adds |= is_set(&context_keys[i]);
+	if (!adds)
+		return metadata;
 
 	/* where a key comes twice, the later one stays */
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	if (schema != 1)
+		push_schema(&state, schema);
 	for (int i = 0; i < lengthof(context_keys); i++)
 	{
 		if (!is_set(&context_keys[i]))
@@ -77,18 +102,20 @@ es_context_merge(Jsonb *metadata)
 		push_string(&state, WJB_KEY, context_keys[i].key);
 		push_string(&state, WJB_VALUE, *context_keys[i].value);
 	}
-	if (metadata != NULL)
-	{
-		JsonbIterator *it = JsonbIteratorInit(&metadata->root);
-		JsonbIteratorToken token;
-		JsonbValue	value;
+	push_members(&state, metadata);
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}
 
-		while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
-		{
-			if (token == WJB_KEY || token == WJB_VALUE)
-				pushJsonbValue(&state, token, &value);
-		}
-	}
-	result = pushJsonbValue(&state, WJB_END_OBJECT, NULL);
-	return JsonbValueToJsonb(result);
+/*
+ * Returns metadata with the schema of the event's data set.
+ */
+Jsonb *
+es_context_with_schema(Jsonb *metadata, int schema)
+{
+	JsonbParseState *state = NULL;
+
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	push_members(&state, metadata);
+	push_schema(&state, schema);
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * context.h
- *		What an appending transaction says of itself.
+ *		What goes into the metadata of an event by itself.
  *
  *-------------------------------------------------------------------------
  */
@@ -12,7 +12,10 @@
 
 #include "utils/jsonb.h"
 
-extern bool es_context_is_set(void);
-extern Jsonb *es_context_merge(Jsonb *metadata);
+/* the key of the schema of an event's data; 1 where it is absent */
+#define ES_SCHEMA_KEY	"$schema"
+
+extern Jsonb *es_context_merge(Jsonb *metadata, int schema);
+extern Jsonb *es_context_with_schema(Jsonb *metadata, int schema);
 
 #endif							/* ES_CONTEXT_H */

@@ -10,7 +10,9 @@
 #include "aggregate.h"
 #include "fmgr.h"
 #include "guc.h"
+#include "owner.h"
 #include "store.h"
+#include "upcast.h"
 
 PG_MODULE_MAGIC;
 
@@ -20,6 +22,8 @@ void
 _PG_init(void)
 {
 	es_guc_init();
+	es_owner_init();
 	es_store_init();
 	es_aggregate_init();
+	es_upcast_init();
 }

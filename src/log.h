@@ -50,6 +50,14 @@ typedef struct EsKnownId
  */
 typedef bool (*EsEventSink) (const EsEvent *event, void *arg);
 
+/* Whose eyes a scan of a stream sees with. */
+typedef enum EsVisibility
+{
+	ES_SEE_STATEMENT,			/* as the caller, what his statement sees */
+	ES_SEE_ALL					/* as the owner, past row security, all that is
+								 * committed by now */
+} EsVisibility;
+
 /* Which events of a stream, and in which order. */
 typedef struct EsStreamRange
 {
@@ -57,8 +65,7 @@ typedef struct EsStreamRange
 	int64		to_version;		/* PG_INT64_MAX for all */
 	int64		max_count;		/* negative for all */
 	bool		backward;
-	bool		latest;			/* what is committed by now, not what the
-								 * calling statement sees */
+	EsVisibility visibility;
 } EsStreamRange;
 
 /* Which events of the store, in the order of positions. */

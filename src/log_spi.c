@@ -476,11 +476,12 @@ sink_noop(DestReceiver *self)
 }
 
 /*
- * Runs a SELECT of EVENT_COLUMNS as the caller and feeds the sink.
+ * Runs a SELECT of EVENT_COLUMNS and feeds the sink.  With read_only it sees
+ * what the calling statement sees, else what a new statement would.
  */
 static void
 scan(EsStore *store, const EsQuery *query, Datum *values, const bool *nulls,
-	 bool latest, EsEventSink sink, void *arg)
+	 bool read_only, EsEventSink sink, void *arg)
 {
 	/* any type but DestNone, whose SELECTs SPI treats as utility commands */
 	SinkReceiver receiver = {
@@ -502,12 +503,33 @@ scan(EsStore *store, const EsQuery *query, Datum *values, const bool *nulls,
 		param->pflags = PARAM_FLAG_CONST;
 		param->ptype = query->argtypes[i];
 	}
-	options.read_only = !latest;
+	options.read_only = read_only;
 	options.dest = (DestReceiver *) &receiver;
 	rc = SPI_execute_plan_extended(es_store_plan(store, query), &options);
 	if (rc != SPI_OK_SELECT)
 		elog(ERROR, "SPI_execute_plan_extended failed: %s", SPI_result_code_string(rc));
 	finish();
+}
+
+/*
+ * The same as the store's owner, past row security, with the newest snapshot.
+ */
+static void
+scan_all_rows(EsStore *store, const EsQuery *query, Datum *values,
+			  const bool *nulls, EsEventSink sink, void *arg)
+{
+	Oid			save_userid;
+	int			save_sec_context;
+
+	GetUserIdAndSecContext(&save_userid, &save_sec_context);
+	SetUserIdAndSecContext(store->owner,
+						   save_sec_context | SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_NOFORCE_RLS);
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetLatestSnapshot());
+	scan(store, query, values, nulls, true, sink, arg);
+	PopActiveSnapshot();
+	SetUserIdAndSecContext(save_userid, save_sec_context);
 }
 
 /*
@@ -519,14 +541,18 @@ es_log_scan_stream(EsStore *store, Datum stream, const EsStreamRange *range,
 {
 	Datum		values[4];
 	bool		nulls[4] = {false};
+	const EsQuery *query;
 
 	values[0] = stream;
 	values[1] = Int64GetDatum(range->from_version);
 	values[2] = Int64GetDatum(range->to_version);
 	values[3] = Int64GetDatum(range->max_count);
 	nulls[3] = range->max_count < 0;
-	scan(store, range->backward ? &stream_backward : &stream_forward,
-		 values, nulls, range->latest, sink, arg);
+	query = range->backward ? &stream_backward : &stream_forward;
+	if (range->visibility == ES_SEE_ALL)
+		scan_all_rows(store, query, values, nulls, sink, arg);
+	else
+		scan(store, query, values, nulls, true, sink, arg);
 }
 
 /*
@@ -558,7 +584,7 @@ es_log_scan_positions(EsStore *store, const EsPositionRange *range,
 		filters |= FILTER_TYPES;
 	if (range->tags != NULL)
 		filters |= FILTER_TAGS;
-	scan(store, &by_position[filters], values, nulls, true, sink, arg);
+	scan(store, &by_position[filters], values, nulls, false, sink, arg);
 }
 
 /*

@@ -29,9 +29,38 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
 #include "utils/syscache.h"
+
+/* grows whenever any function changed */
+static uint64 functions = 1;
+
+static void
+function_changed(Datum arg, int cacheid, uint32 hashvalue)
+{
+	functions++;
+}
+
+/*
+ * Begins to watch functions.  Called once, when the library is loaded.
+ */
+void
+es_owner_init(void)
+{
+	CacheRegisterSyscacheCallback(PROCOID, function_changed, (Datum) 0);
+}
+
+/*
+ * Returns a number that grows whenever a function may have changed, for caches
+ * of looked-up functions.
+ */
+uint64
+es_owner_functions(void)
+{
+	return functions;
+}
 
 /*
  * Becomes the store's owner, with the given search_path, until
@@ -132,4 +161,50 @@ es_owner_function(EsStore *store, const char *signature)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, signature);
 	SetUserIdAndSecContext(save_userid, save_sec_context);
 	return function;
+}
+
+static void
+describe_attribute(HeapTuple tuple, AttrNumber attribute, const char *name,
+				   StringInfo description)
+{
+	bool		isnull;
+	Datum		value = SysCacheGetAttr(PROCOID, tuple, attribute, &isnull);
+
+	if (!isnull)
+		appendStringInfo(description, "%s %s\n", name, TextDatumGetCString(value));
+}
+
+/*
+ * Appends what makes a function what it is to a description: its signature,
+ * source and settings, but not what its source calls.  The same in any database
+ * that the function was restored to, as far as its source is kept as text.
+ */
+void
+es_owner_describe(EsStore *store, const char *signature, const char *search_path,
+				  StringInfo description)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID,
+										ObjectIdGetDatum(es_owner_function(store, signature)));
+	Form_pg_proc proc;
+	Datum		config;
+	bool		isnull;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for function %s", signature);
+	proc = (Form_pg_proc) GETSTRUCT(tuple);
+	appendStringInfo(description, "function %s\nlanguage %s\nsearch_path %s\n",
+					 signature, get_language_name(proc->prolang, false), search_path);
+	describe_attribute(tuple, Anum_pg_proc_prosrc, "source", description);
+	describe_attribute(tuple, Anum_pg_proc_probin, "library", description);
+	describe_attribute(tuple, Anum_pg_proc_prosqlbody, "body", description);
+	config = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_proconfig, &isnull);
+	if (!isnull)
+	{
+		Oid			output;
+		bool		is_varlena;
+
+		getTypeOutputInfo(TEXTARRAYOID, &output, &is_varlena);
+		appendStringInfo(description, "settings %s\n", OidOutputFunctionCall(output, config));
+	}
+	ReleaseSysCache(tuple);
 }

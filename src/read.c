@@ -25,6 +25,7 @@
 #include "nodes/execnodes.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/supportnodes.h"
+#include "upcast.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
@@ -55,13 +56,31 @@ get_max_count(FunctionCallInfo fcinfo, int n)
 	return max_count;
 }
 
-static bool
-put_event(const EsEvent *event, void *arg)
+typedef struct Reading
 {
-	ReturnSetInfo *rsinfo = arg;
+	ReturnSetInfo *rsinfo;
+	EsUpcast   *upcast;
+} Reading;
 
-	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc,
-						 (Datum *) event->values, (bool *) event->nulls);
+/* Prepares for a function that returns a set of events. */
+static void
+begin_reading(Reading *reading, FunctionCallInfo fcinfo, EsStore *store)
+{
+	InitMaterializedSRF(fcinfo, 0);
+	reading->rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	reading->upcast = es_upcast_begin(store);
+}
+
+/* An event sink: a row of the result. */
+static bool
+put_event(const EsEvent *stored, void *arg)
+{
+	Reading    *reading = arg;
+	EsEvent		event = *stored;
+
+	if (es_upcast_event(reading->upcast, &event))
+		tuplestore_putvalues(reading->rsinfo->setResult, reading->rsinfo->setDesc,
+							 event.values, event.nulls);
 	return true;
 }
 
@@ -71,7 +90,9 @@ put_event(const EsEvent *event, void *arg)
 Datum
 es_read(PG_FUNCTION_ARGS)
 {
+	EsStore    *store = es_store_current();
 	EsStreamRange range = {0};
+	Reading		reading;
 
 	es_check_argument(fcinfo, 0, "stream");
 	range.from_version = PG_ARGISNULL(1) ? 1 : PG_GETARG_INT64(1);
@@ -79,9 +100,9 @@ es_read(PG_FUNCTION_ARGS)
 	range.max_count = get_max_count(fcinfo, 3);
 	range.backward = PG_ARGISNULL(4) ? false : PG_GETARG_BOOL(4);
 
-	InitMaterializedSRF(fcinfo, 0);
-	es_log_scan_stream(es_store_current(), PG_GETARG_DATUM(0), &range,
-					   put_event, fcinfo->resultinfo);
+	begin_reading(&reading, fcinfo, store);
+	es_log_scan_stream(store, PG_GETARG_DATUM(0), &range, put_event, &reading);
+	es_upcast_end(reading.upcast);
 	return (Datum) 0;
 }
 
@@ -106,19 +127,21 @@ es_read_all(PG_FUNCTION_ARGS)
 {
 	EsStore    *store = es_store_current();
 	EsPositionRange range = {0};
+	Reading		reading;
 
 	range.after = PG_ARGISNULL(0) ? 0 : PG_GETARG_INT64(0);
 	range.max_count = get_max_count(fcinfo, 1);
 	if (!PG_ARGISNULL(2))
 		range.category = PG_GETARG_TEXT_PP(2);
 	if (!PG_ARGISNULL(3))
-		range.types = PG_GETARG_ARRAYTYPE_P(3);
+		range.types = es_upcast_types(store, PG_GETARG_ARRAYTYPE_P(3));
 	if (!PG_ARGISNULL(4) && ARR_NDIM(PG_GETARG_ARRAYTYPE_P(4)) > 0)
 		range.tags = PG_GETARG_ARRAYTYPE_P(4);
 	range.upto = safe_limit(store, range.after);
 
-	InitMaterializedSRF(fcinfo, 0);
-	es_log_scan_positions(store, &range, put_event, fcinfo->resultinfo);
+	begin_reading(&reading, fcinfo, store);
+	es_log_scan_positions(store, &range, put_event, &reading);
+	es_upcast_end(reading.upcast);
 	return (Datum) 0;
 }
 

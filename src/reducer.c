@@ -3,7 +3,8 @@
  * reducer.c
  *		Folding events into state.
  *
- * A reducer is fed events in order and holds the state.  An apply function is
+ * A reducer is fed events in order and holds the state, by rules or by an apply
+ * function.  Rules run here and now, in C.  An apply function is
  * user code: it runs as the store's owner, in a security-restricted context,
  * with the search_path of its creation.  Pinning the search_path costs more
  * than many an apply function, so events are collected, as the composite values
@@ -38,6 +39,8 @@ struct EsReducer
 	EsStateSink sink;			/* or NULL */
 	void	   *arg;
 
+	EsState    *tree;			/* the state by rules; what follows is unused */
+
 	FmgrInfo	apply;
 	TupleDesc	event_desc;
 
@@ -71,12 +74,19 @@ es_reducer_create(EsStore *store, EsAggregate *aggregate, Jsonb *state,
 	reducer->sink = sink;
 	reducer->arg = arg;
 	reducer->context = context;
+	reducer->state = state != NULL ? state : aggregate->initial;
+	if (aggregate->rules != NULL)
+	{
+		reducer->tree = es_state_create(reducer->state, context);
+		MemoryContextSwitchTo(oldcontext);
+		return reducer;
+	}
+
 	reducer->batch = AllocSetContextCreate(context, "eventsourcing fold batch",
 										   ALLOCSET_DEFAULT_SIZES);
 	for (int i = 0; i < 2; i++)
 		reducer->states[i] = AllocSetContextCreate(context, "eventsourcing fold state",
 												   ALLOCSET_DEFAULT_SIZES);
-	reducer->state = state != NULL ? state : aggregate->initial;
 
 	fmgr_info_cxt(es_owner_function(store, aggregate->apply), &reducer->apply, context);
 	reducer->event_desc = lookup_rowtype_tupdesc_copy(es_event_type(), -1);
@@ -195,15 +205,41 @@ flush(EsReducer *reducer)
 }
 
 /*
+ * Runs the rules for one event, and shows the result to the sink.
+ */
+static void
+apply_rules(EsReducer *reducer, const EsEvent *event)
+{
+	Jsonb	   *before;
+
+	if (reducer->sink == NULL)
+	{
+		es_rules_apply(reducer->aggregate->rules, reducer->tree, event);
+		return;
+	}
+	before = es_state_get(reducer->tree);
+	es_rules_apply(reducer->aggregate->rules, reducer->tree, event);
+	reducer->sink(event, before, es_state_get(reducer->tree), reducer->arg);
+}
+
+/*
  * Feeds the reducer with the next event.
  */
 void
 es_reducer_apply(EsReducer *reducer, const EsEvent *event)
 {
-	MemoryContext oldcontext = MemoryContextSwitchTo(reducer->batch);
-	HeapTuple	tuple = heap_form_tuple(reducer->event_desc, (Datum *) event->values,
-										(bool *) event->nulls);
+	MemoryContext oldcontext;
+	HeapTuple	tuple;
 
+	if (reducer->tree != NULL)
+	{
+		apply_rules(reducer, event);
+		return;
+	}
+
+	oldcontext = MemoryContextSwitchTo(reducer->batch);
+	tuple = heap_form_tuple(reducer->event_desc, (Datum *) event->values,
+							(bool *) event->nulls);
 	reducer->events[reducer->nevents++] = HeapTupleGetDatum(tuple);
 	MemoryContextSwitchTo(oldcontext);
 	if (reducer->nevents == BATCH_EVENTS ||
@@ -218,6 +254,8 @@ es_reducer_apply(EsReducer *reducer, const EsEvent *event)
 Jsonb *
 es_reducer_state(EsReducer *reducer)
 {
+	if (reducer->tree != NULL)
+		return es_state_get(reducer->tree);
 	flush(reducer);
 	return reducer->state;
 }

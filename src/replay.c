@@ -3,9 +3,6 @@
  * replay.c
  *		The state of a stream: now, at a version, at a time, at each event.
  *
- * A fold depends on the initial state, the definition of the aggregate and the
- * events, and on nothing else.  It reads the stream once.
- *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -14,63 +11,11 @@
 #include "catalog.h"
 #include "fmgr.h"
 #include "funcapi.h"
-#include "log.h"
-#include "replay.h"
-#include "utils/builtins.h"
+#include "snapshot.h"
 #include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(es_load);
 PG_FUNCTION_INFO_V1(es_replay);
-
-typedef struct Fold
-{
-	EsReducer  *reducer;
-	TimestampTz as_of;
-	int64		version;		/* of the last event folded */
-} Fold;
-
-/* An event sink: folds the event, or ends the scan at the time limit. */
-static bool
-fold_event(const EsEvent *event, void *arg)
-{
-	Fold	   *fold = arg;
-
-	if (EsEventRecordedAt(event) > fold->as_of)
-		return false;
-	es_reducer_apply(fold->reducer, event);
-	fold->version = EsEventVersion(event);
-	return true;
-}
-
-/*
- * Returns the state of a stream, allocated in the current memory context, and
- * sets *version to that of the last event in it, 0 for none.  Raises 42704 if
- * the stream's category has no aggregate.
- */
-Jsonb *
-es_fold(EsStore *store, Datum stream, const EsFoldLimit *limit, int64 *version)
-{
-	EsAggregate *aggregate = es_aggregate_get(store, stream);
-	EsStreamRange range = {0};
-	Fold		fold = {0};
-	Jsonb	   *state;
-	Jsonb	   *result;
-
-	fold.reducer = es_reducer_create(store, aggregate, NULL, NULL, NULL);
-	fold.as_of = limit->as_of;
-	range.from_version = 1;
-	range.to_version = limit->version;
-	range.max_count = -1;
-	range.latest = limit->latest;
-	es_log_scan_stream(store, stream, &range, fold_event, &fold);
-
-	state = es_reducer_state(fold.reducer);
-	result = palloc(VARSIZE(state));
-	memcpy(result, state, VARSIZE(state));
-	es_reducer_destroy(fold.reducer);
-	*version = fold.version;
-	return result;
-}
 
 static int64
 get_version(FunctionCallInfo fcinfo, int n, const char *name, int64 fallback)
@@ -93,27 +38,29 @@ get_version(FunctionCallInfo fcinfo, int n, const char *name, int64 fallback)
 Datum
 es_load(PG_FUNCTION_ARGS)
 {
+	EsStore    *store = es_store_current();
 	EsFoldLimit limit = {0};
+	EsFolded	folded;
 	TupleDesc	desc;
 	Datum		values[2];
 	bool		nulls[2] = {false};
-	int64		version;
 
 	es_check_argument(fcinfo, 0, "stream");
 	limit.version = get_version(fcinfo, 1, "to_version", PG_INT64_MAX);
 	limit.as_of = PG_ARGISNULL(2) ? DT_NOEND : PG_GETARG_TIMESTAMPTZ(2);
+	limit.visibility = ES_SEE_STATEMENT;
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 
-	values[1] = JsonbPGetDatum(es_fold(es_store_current(), PG_GETARG_DATUM(0),
-									   &limit, &version));
-	values[0] = Int64GetDatum(version);
+	es_snapshot_load(store, es_aggregate_get(store, PG_GETARG_DATUM(0)),
+					 PG_GETARG_DATUM(0), &limit, &folded, NULL, NULL);
+	values[0] = Int64GetDatum(folded.version);
+	values[1] = JsonbPGetDatum(folded.state);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }
 
 typedef struct Replay
 {
-	Fold		fold;
 	ReturnSetInfo *rsinfo;
 	int64		from_version;
 } Replay;
@@ -147,24 +94,24 @@ Datum
 es_replay(PG_FUNCTION_ARGS)
 {
 	EsStore    *store = es_store_current();
-	EsStreamRange range = {0};
+	EsAggregate *aggregate;
+	EsFoldLimit limit = {0};
+	EsFolded	folded;
 	Replay		replay;
 
 	es_check_argument(fcinfo, 0, "stream");
-	memset(&replay, 0, sizeof(replay));
 	replay.from_version = get_version(fcinfo, 1, "from_version", 1);
-	range.from_version = 1;
-	range.to_version = get_version(fcinfo, 2, "to_version", PG_INT64_MAX);
-	range.max_count = -1;
-
 	InitMaterializedSRF(fcinfo, 0);
 	replay.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	replay.fold.as_of = DT_NOEND;
-	replay.fold.reducer = es_reducer_create(store,
-											es_aggregate_get(store, PG_GETARG_DATUM(0)),
-											NULL, put_state, &replay);
-	es_log_scan_stream(store, PG_GETARG_DATUM(0), &range, fold_event, &replay.fold);
-	(void) es_reducer_state(replay.fold.reducer);
-	es_reducer_destroy(replay.fold.reducer);
+	aggregate = es_aggregate_get(store, PG_GETARG_DATUM(0));
+
+	/* the state before the window, from a snapshot if there is one */
+	limit.version = Max(replay.from_version - 1, 0);
+	limit.as_of = DT_NOEND;
+	limit.visibility = ES_SEE_STATEMENT;
+	es_snapshot_load(store, aggregate, PG_GETARG_DATUM(0), &limit, &folded, NULL, NULL);
+
+	limit.version = get_version(fcinfo, 2, "to_version", PG_INT64_MAX);
+	es_fold(store, aggregate, PG_GETARG_DATUM(0), &limit, &folded, put_state, &replay);
 	return (Datum) 0;
 }

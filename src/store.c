@@ -48,6 +48,17 @@ typedef struct PlanEntry
 	SPIPlanPtr	plan;
 } PlanEntry;
 
+/* The tables whose rows sessions keep; each has the trigger. */
+static const char *const definition_tables[] = {
+	"aggregates",
+	"deciders",
+	"renamed_types",
+	"upcasters"
+};
+
+StaticAssertDecl(lengthof(definition_tables) == ES_STORE_DEFINITIONS,
+				 "every table of definitions has its place in EsStore");
+
 static HTAB *stores = NULL;
 static HTAB *plans = NULL;
 static EsStore *current = NULL;
@@ -67,9 +78,13 @@ relation_changed(Datum arg, Oid relid)
 	hash_seq_init(&status, stores);
 	while ((store = hash_seq_search(&status)) != NULL)
 	{
-		if (!OidIsValid(relid) || relid == store->events ||
-			relid == store->aggregates)
+		if (!OidIsValid(relid) || relid == store->events)
 			store->valid = false;
+		for (int i = 0; i < ES_STORE_DEFINITIONS; i++)
+		{
+			if (relid == store->definitions[i])
+				store->valid = false;
+		}
 	}
 }
 
@@ -162,10 +177,10 @@ look_up(EsStore *store)
 		marker = get_relname_relid("store", store->schema);
 		store->events = get_relname_relid("events", store->schema);
 		store->sequence = get_relname_relid("events_position_seq", store->schema);
-		store->aggregates = get_relname_relid("aggregates", store->schema);
+		for (int i = 0; i < ES_STORE_DEFINITIONS; i++)
+			store->definitions[i] = get_relname_relid(definition_tables[i], store->schema);
 	}
-	if (!OidIsValid(marker) || !OidIsValid(store->events) ||
-		!OidIsValid(store->sequence) || !OidIsValid(store->aggregates))
+	if (!OidIsValid(marker) || !OidIsValid(store->events) || !OidIsValid(store->sequence))
 	{
 		store->valid = false;
 		ereport(ERROR,
@@ -295,6 +310,24 @@ es_store_check_owner(EsStore *store)
 						 GetUserNameFromId(store->owner, true))));
 }
 
+static uint64
+run_as_owner(EsStore *store, const EsQuery *query, Datum *values,
+			 const char *nulls, bool read_only)
+{
+	Oid			save_userid;
+	int			save_sec_context;
+	int			rc;
+
+	GetUserIdAndSecContext(&save_userid, &save_sec_context);
+	SetUserIdAndSecContext(store->owner,
+						   save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
+	rc = SPI_execute_plan(es_store_plan(store, query), values, nulls, read_only, 0);
+	SetUserIdAndSecContext(save_userid, save_sec_context);
+	if (rc < 0)
+		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(rc));
+	return SPI_processed;
+}
+
 /*
  * Runs a query on the store's bookkeeping, as its owner, whose right it is: the
  * caller has been checked and has no rights on those tables.  Returns the
@@ -305,18 +338,18 @@ uint64
 es_store_execute(EsStore *store, const EsQuery *query, Datum *values,
 				 const char *nulls)
 {
-	Oid			save_userid;
-	int			save_sec_context;
-	int			rc;
+	return run_as_owner(store, query, values, nulls, false);
+}
 
-	GetUserIdAndSecContext(&save_userid, &save_sec_context);
-	SetUserIdAndSecContext(store->owner,
-						   save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
-	rc = SPI_execute_plan(es_store_plan(store, query), values, nulls, false, 0);
-	SetUserIdAndSecContext(save_userid, save_sec_context);
-	if (rc < 0)
-		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(rc));
-	return SPI_processed;
+/*
+ * The same for a SELECT that may have to see what the calling statement sees,
+ * and not what a new one would.
+ */
+uint64
+es_store_select(EsStore *store, const EsQuery *query, Datum *values,
+				const char *nulls, bool as_statement)
+{
+	return run_as_owner(store, query, values, nulls, as_statement);
 }
 
 /*

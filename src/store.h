@@ -16,6 +16,9 @@
 /* The layout of a store's tables that this library works with. */
 #define ES_STORE_LAYOUT		1
 
+/* How many of its tables hold definitions. */
+#define ES_STORE_DEFINITIONS	4
+
 typedef struct EsStore
 {
 	NameData	name;			/* hash key */
@@ -26,7 +29,7 @@ typedef struct EsStore
 	Oid			owner;			/* of events, and so of the store */
 	Oid			events;
 	Oid			sequence;		/* of positions */
-	Oid			aggregates;
+	Oid			definitions[ES_STORE_DEFINITIONS];	/* see store.c */
 
 	LOCKTAG		floor;			/* floor.c: the lock taken last */
 } EsStore;
@@ -54,5 +57,7 @@ extern char *es_store_expand(EsStore *store, const char *sql);
 extern void es_store_check_owner(EsStore *store);
 extern uint64 es_store_execute(EsStore *store, const EsQuery *query, Datum *values,
 							   const char *nulls);
+extern uint64 es_store_select(EsStore *store, const EsQuery *query, Datum *values,
+							  const char *nulls, bool as_statement);
 
 #endif							/* ES_STORE_H */

@@ -80,6 +80,8 @@ CREATE FUNCTION @extschema@.es_install_store(name name) RETURNS void
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    definitions name;
 BEGIN
     PERFORM @extschema@.es_check_store_owner(name);
     EXECUTE format($ddl$
@@ -91,11 +93,6 @@ BEGIN
             BEFORE UPDATE OR DELETE OR TRUNCATE ON %1$I.events
             FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.es_guard();
         ALTER TABLE %1$I.events ENABLE ALWAYS TRIGGER es_guard_change;
-
-        CREATE OR REPLACE TRIGGER es_definition_changed
-            AFTER INSERT OR UPDATE OR DELETE ON %1$I.aggregates
-            FOR EACH ROW EXECUTE FUNCTION @extschema@.es_definition_changed();
-        ALTER TABLE %1$I.aggregates ENABLE ALWAYS TRIGGER es_definition_changed;
 
         CREATE OR REPLACE VIEW %1$I.streams WITH (security_invoker) AS
             SELECT first.stream,
@@ -137,6 +134,16 @@ BEGIN
         COMMENT ON VIEW %1$I.open_appends IS
             'Transactions that appended and have not ended: no reader by position gets past holds_at until they do'
     $ddl$, name, format('%I.events', name));
+
+    -- the same tables as in store.c
+    FOREACH definitions IN ARRAY ARRAY['aggregates', 'deciders', 'renamed_types', 'upcasters'] LOOP
+        EXECUTE format($ddl$
+            CREATE OR REPLACE TRIGGER es_definition_changed
+                AFTER INSERT OR UPDATE OR DELETE ON %1$I.%2$I
+                FOR EACH ROW EXECUTE FUNCTION @extschema@.es_definition_changed();
+            ALTER TABLE %1$I.%2$I ENABLE ALWAYS TRIGGER es_definition_changed
+        $ddl$, name, definitions);
+    END LOOP;
 END
 $$;
 

@@ -48,10 +48,48 @@ BEGIN
             apply          text,
             rules          jsonb,
             initial        jsonb NOT NULL,
-            search_path    text NOT NULL
+            search_path    text NOT NULL,
+            snapshots_kept int NOT NULL DEFAULT 2
         );
         COMMENT ON TABLE %1$I.aggregates IS
-            'How the events of each category fold into state; written by es_create_aggregate()'
+            'How the events of each category fold into state; written by es_create_aggregate()';
+
+        CREATE TABLE %1$I.snapshots (
+            stream      text COLLATE "C" NOT NULL,
+            version     bigint NOT NULL,
+            state       jsonb NOT NULL,
+            taken_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+            recorded_at timestamptz NOT NULL,
+            fingerprint bytea NOT NULL,
+            PRIMARY KEY (stream, version)
+        );
+        COMMENT ON TABLE %1$I.snapshots IS
+            'States of streams, kept to start folds from; a cache that can be dropped at any time. recorded_at is the newest event''s in it, fingerprint that of the code that made it';
+
+        CREATE TABLE %1$I.deciders (
+            category    text COLLATE "C" PRIMARY KEY,
+            decide      text NOT NULL,
+            search_path text NOT NULL
+        );
+        COMMENT ON TABLE %1$I.deciders IS
+            'Which function decides on the commands of each category; written by es_create_decider()';
+
+        CREATE TABLE %1$I.upcasters (
+            type        text COLLATE "C" NOT NULL,
+            from_schema int NOT NULL,
+            function    text NOT NULL,
+            search_path text NOT NULL,
+            PRIMARY KEY (type, from_schema)
+        );
+        COMMENT ON TABLE %1$I.upcasters IS
+            'The functions that lift old event data by one schema; written by es_create_upcaster()';
+
+        CREATE TABLE %1$I.renamed_types (
+            old_type text COLLATE "C" PRIMARY KEY,
+            new_type text COLLATE "C" NOT NULL
+        );
+        COMMENT ON TABLE %1$I.renamed_types IS
+            'Event types that are read under another name than they were stored; written by es_rename_type()'
     $ddl$, name);
 END
 $$;

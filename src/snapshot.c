@@ -1,0 +1,260 @@
+/*-------------------------------------------------------------------------
+ *
+ * snapshot.c
+ *		States of streams, kept to start folds from.
+ *
+ * A snapshot is a cache: a load with it equals a load without, always.  So it
+ * carries the fingerprint of all that made it, and one made by other code is
+ * ignored; it is written by the extension alone, as the store's owner, from a
+ * fold that saw every event of the stream up to its version; and a caller to
+ * whom row security applies neither uses one nor is his view ever put into one.
+ *
+ * Snapshots are taken by the append that crosses a multiple of the aggregate's
+ * snapshot_every, in its transaction, and by es_snapshot(); never by a read.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "snapshot.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/rls.h"
+#include "utils/timestamp.h"
+
+PG_FUNCTION_INFO_V1(es_snapshot);
+PG_FUNCTION_INFO_V1(es_drop_snapshots);
+
+static const EsQuery select_snapshot = {
+	"SELECT version, state, recorded_at FROM {es}.snapshots"
+	" WHERE stream OPERATOR(pg_catalog.=) $1"
+	" AND version OPERATOR(pg_catalog.<=) $2"
+	" AND recorded_at OPERATOR(pg_catalog.<=) $3"
+	" AND fingerprint OPERATOR(pg_catalog.=) $4"
+	" ORDER BY version DESC LIMIT 1",
+	4, {TEXTOID, INT8OID, TIMESTAMPTZOID, BYTEAOID}
+};
+
+static const EsQuery upsert_snapshot = {
+	"INSERT INTO {es}.snapshots (stream, version, state, recorded_at, fingerprint)"
+	" VALUES ($1, $2, $3, $4, $5)"
+	" ON CONFLICT (stream, version) DO UPDATE SET state = EXCLUDED.state,"
+	" taken_at = EXCLUDED.taken_at, recorded_at = EXCLUDED.recorded_at,"
+	" fingerprint = EXCLUDED.fingerprint",
+	5, {TEXTOID, INT8OID, JSONBOID, TIMESTAMPTZOID, BYTEAOID}
+};
+
+/* all but the newest few, and whatever other code has made */
+static const EsQuery delete_old_snapshots = {
+	"DELETE FROM {es}.snapshots WHERE stream OPERATOR(pg_catalog.=) $1"
+	" AND (fingerprint OPERATOR(pg_catalog.<>) $2 OR version OPERATOR(pg_catalog.<="
+	") (SELECT s.version FROM {es}.snapshots s WHERE s.stream OPERATOR(pg_catalog.=) $1"
+	"   AND s.fingerprint OPERATOR(pg_catalog.=) $2"
+	"   ORDER BY s.version DESC OFFSET $3 LIMIT 1))",
+	3, {TEXTOID, BYTEAOID, INT4OID}
+};
+
+static const EsQuery delete_snapshots = {
+	"DELETE FROM {es}.snapshots WHERE $1 IS NULL"
+	" OR pg_catalog.split_part(stream, '-', 1) OPERATOR(pg_catalog.=) $1",
+	1, {TEXTOID}
+};
+
+/*
+ * Sets folded to the newest usable snapshot within the limit, allocated in the
+ * current memory context, or to nothing.
+ */
+void
+es_snapshot_start(EsStore *store, EsAggregate *aggregate, Datum stream,
+				  const EsFoldLimit *limit, EsFolded *folded)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Datum		values[4];
+
+	memset(folded, 0, sizeof(*folded));
+	folded->recorded_at = DT_NOBEGIN;
+	values[0] = stream;
+	values[1] = Int64GetDatum(limit->version);
+	values[2] = TimestampTzGetDatum(limit->as_of);
+	values[3] = PointerGetDatum(es_aggregate_fingerprint(store, aggregate));
+
+	SPI_connect();
+	if (es_store_select(store, &select_snapshot, values, NULL,
+						limit->visibility == ES_SEE_STATEMENT) > 0)
+	{
+		HeapTuple	row = SPI_tuptable->vals[0];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		bool		isnull;
+		Jsonb	   *state;
+
+		folded->version = DatumGetInt64(SPI_getbinval(row, desc, 1, &isnull));
+		state = DatumGetJsonbP(SPI_getbinval(row, desc, 2, &isnull));
+		folded->state = MemoryContextAlloc(caller, VARSIZE(state));
+		memcpy(folded->state, state, VARSIZE(state));
+		folded->recorded_at = DatumGetTimestampTz(SPI_getbinval(row, desc, 3, &isnull));
+	}
+	SPI_finish();
+}
+
+/*
+ * Sets folded to the state of a stream within the limit, by way of a snapshot
+ * where one may be used.  A sink is shown the events that were folded.
+ */
+void
+es_snapshot_load(EsStore *store, EsAggregate *aggregate, Datum stream,
+				 const EsFoldLimit *limit, EsFolded *folded,
+				 EsStateSink sink, void *arg)
+{
+	if (limit->visibility == ES_SEE_ALL ||
+		check_enable_rls(store->events, InvalidOid, true) != RLS_ENABLED)
+		es_snapshot_start(store, aggregate, stream, limit, folded);
+	else
+	{
+		memset(folded, 0, sizeof(*folded));
+		folded->recorded_at = DT_NOBEGIN;
+	}
+	es_fold(store, aggregate, stream, limit, folded, sink, arg);
+}
+
+/*
+ * Takes a snapshot of a stream as it is now and returns its version.
+ */
+static int64
+take(EsStore *store, EsAggregate *aggregate, Datum stream)
+{
+	EsFoldLimit limit = {PG_INT64_MAX, DT_NOEND, ES_SEE_ALL};
+	EsFolded	folded;
+	int64		from;
+	bytea	   *fingerprint = es_aggregate_fingerprint(store, aggregate);
+	Datum		values[5];
+
+	es_snapshot_start(store, aggregate, stream, &limit, &folded);
+	from = folded.version;
+	es_fold(store, aggregate, stream, &limit, &folded, NULL, NULL);
+	if (folded.nevents == 0)
+		return folded.version;
+
+	/* versions have no gaps; a fold that missed one must not become a cache */
+	if (folded.version - from != folded.nevents)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("stream \"%s\" has gaps between its versions",
+						TextDatumGetCString(stream)),
+				 errdetail("Found " INT64_FORMAT " events after version " INT64_FORMAT " up to version " INT64_FORMAT ".",
+						   folded.nevents, from, folded.version)));
+
+	SPI_connect();
+	values[0] = stream;
+	values[1] = Int64GetDatum(folded.version);
+	values[2] = JsonbPGetDatum(folded.state);
+	values[3] = TimestampTzGetDatum(folded.recorded_at);
+	values[4] = PointerGetDatum(fingerprint);
+	(void) es_store_execute(store, &upsert_snapshot, values, NULL);
+
+	values[1] = PointerGetDatum(fingerprint);
+	values[2] = Int32GetDatum(aggregate->snapshots_kept);
+	(void) es_store_execute(store, &delete_old_snapshots, values, NULL);
+	SPI_finish();
+	return folded.version;
+}
+
+/*
+ * Takes a snapshot if the append from version "before" to "after" made one due.
+ * A snapshot that cannot be made does not fail the append: it is a warning, once
+ * a session for each aggregate.
+ */
+void
+es_snapshot_after_append(EsStore *store, Datum stream, int64 before, int64 after)
+{
+	EsAggregate *aggregate = es_aggregate_find(store, stream);
+	MemoryContext oldcontext = CurrentMemoryContext;
+	ResourceOwner oldowner = CurrentResourceOwner;
+	MemoryContext context;
+
+	if (aggregate == NULL || aggregate->snapshot_every == 0 ||
+		before / aggregate->snapshot_every == after / aggregate->snapshot_every)
+		return;
+
+	context = AllocSetContextCreate(oldcontext, "eventsourcing snapshot",
+									ALLOCSET_DEFAULT_SIZES);
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		(void) take(store, aggregate, stream);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = oldowner;
+		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
+			ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
+			ReThrowError(error);
+		if (!aggregate->warned)
+			ereport(WARNING,
+					(errcode(error->sqlerrcode),
+					 errmsg("could not take a snapshot of stream \"%s\": %s",
+							TextDatumGetCString(stream), error->message),
+					 error->context != NULL ? errdetail("%s", error->context) : 0,
+					 errhint("The events were appended. Mend the aggregate of category \"%s\"; loading from further back works, but is slower.",
+							 aggregate->category)));
+		aggregate->warned = true;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(oldcontext);
+	CurrentResourceOwner = oldowner;
+	MemoryContextDelete(context);
+}
+
+/*
+ * es_snapshot(stream)
+ */
+Datum
+es_snapshot(PG_FUNCTION_ARGS)
+{
+	EsStore    *store = es_store_current();
+
+	PreventCommandIfReadOnly("es_snapshot()");
+	es_check_argument(fcinfo, 0, "stream");
+	if (pg_class_aclcheck(store->events, GetUserId(), ACL_INSERT) != ACLCHECK_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to take snapshots in event store \"%s\"",
+						NameStr(store->name)),
+				 errhint("Whoever may append may do this: the store's owner can allow it with es_grant(role, 'writer').")));
+	PG_RETURN_INT64(take(store, es_aggregate_get(store, PG_GETARG_DATUM(0)),
+						 PG_GETARG_DATUM(0)));
+}
+
+/*
+ * es_drop_snapshots(category)
+ */
+Datum
+es_drop_snapshots(PG_FUNCTION_ARGS)
+{
+	EsStore    *store = es_store_current();
+	Datum		category = PG_GETARG_DATUM(0);
+	uint64		ndropped;
+
+	es_store_check_owner(store);
+	SPI_connect();
+	ndropped = es_store_execute(store, &delete_snapshots, &category,
+								PG_ARGISNULL(0) ? "n" : " ");
+	SPI_finish();
+	PG_RETURN_INT64((int64) ndropped);
+}

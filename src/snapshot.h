@@ -1,0 +1,21 @@
+/*-------------------------------------------------------------------------
+ *
+ * snapshot.h
+ *		States of streams, kept to start folds from.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ES_SNAPSHOT_H
+#define ES_SNAPSHOT_H
+
+#include "fold.h"
+
+extern void es_snapshot_load(EsStore *store, EsAggregate *aggregate, Datum stream,
+							 const EsFoldLimit *limit, EsFolded *folded,
+							 EsStateSink sink, void *arg);
+extern void es_snapshot_start(EsStore *store, EsAggregate *aggregate, Datum stream,
+							  const EsFoldLimit *limit, EsFolded *folded);
+extern void es_snapshot_after_append(EsStore *store, Datum stream,
+									 int64 before, int64 after);
+
+#endif							/* ES_SNAPSHOT_H */
