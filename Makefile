@@ -18,6 +18,7 @@ OBJS = \
 	src/append.o \
 	src/catalog.o \
 	src/context.o \
+	src/decider.o \
 	src/eventsourcing.o \
 	src/floor.o \
 	src/fold.o \
@@ -55,6 +56,8 @@ INSTALL_SQL = \
 	src/aggregate.sql \
 	src/snapshot.sql \
 	src/replay.sql \
+	src/decider.sql \
+	src/inspect.sql \
 	src/upcast.sql
 
 DATA         = $(wildcard src/updates/*--*.sql)

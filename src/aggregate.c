@@ -47,8 +47,11 @@ typedef struct AggregateEntry
 static HTAB *aggregates = NULL;
 
 static const EsQuery select_aggregate = {
-	"SELECT apply, rules, initial, snapshot_every, snapshots_kept, code_version, search_path"
-	" FROM {es}.aggregates WHERE category OPERATOR(pg_catalog.=) $1",
+	"SELECT a.apply, a.rules, a.initial, a.snapshot_every, a.snapshots_kept,"
+	" a.code_version, a.search_path, d.decide, d.search_path"
+	" FROM {es}.aggregates a"
+	" LEFT JOIN {es}.deciders d ON d.category OPERATOR(pg_catalog.=) a.category"
+	" WHERE a.category OPERATOR(pg_catalog.=) $1",
 	1, {TEXTOID}
 };
 
@@ -122,6 +125,8 @@ look_up(AggregateEntry *entry)
 		aggregate->snapshots_kept = DatumGetInt32(SPI_getbinval(tuple, desc, 5, &isnull));
 		aggregate->code_version = DatumGetInt32(SPI_getbinval(tuple, desc, 6, &isnull));
 		aggregate->search_path = TextDatumGetCString(SPI_getbinval(tuple, desc, 7, &isnull));
+		aggregate->decide = SPI_getvalue(tuple, desc, 8);
+		aggregate->decide_search_path = SPI_getvalue(tuple, desc, 9);
 		MemoryContextSwitchTo(oldcontext);
 		MemoryContextSetParent(context, CacheMemoryContext);
 	}

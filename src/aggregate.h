@@ -23,6 +23,8 @@ typedef struct EsAggregate
 	int			snapshots_kept;
 	int			code_version;
 	char	   *search_path;	/* for the function, with pg_temp last */
+	char	   *decide;			/* the decider's signature, or NULL */
+	char	   *decide_search_path;
 	bytea	   *fingerprint;	/* see es_aggregate_fingerprint() */
 	MemoryContext context;		/* of all this */
 	bool		warned;			/* that a snapshot failed */

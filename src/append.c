@@ -61,8 +61,11 @@ check_name(const char *what, text *name)
 						   VARDATA_ANY(name), length, MAX_NAME_LENGTH)));
 }
 
-static void
-check_stream(text *stream)
+/*
+ * Raises ZE006 unless the name can be a stream's.
+ */
+void
+es_append_check_stream(text *stream)
 {
 	check_name("stream name", stream);
 	if (*VARDATA_ANY(stream) == '-')
@@ -195,11 +198,17 @@ version_holds(int64 expected, int64 actual)
 	return expected == actual;
 }
 
-static void
-raise_version_conflict(text *stream, int64 expected, int64 actual)
+/*
+ * Raises ZE001 unless the stream's version is as expected.
+ */
+void
+es_append_check_version(text *stream, int64 expected, int64 actual)
 {
-	const char *name = text_to_cstring(stream);
+	const char *name;
 
+	if (version_holds(expected, actual))
+		return;
+	name = text_to_cstring(stream);
 	ereport(ERROR,
 			(errcode(ERRCODE_ES_VERSION_CONFLICT),
 			 errmsg("version conflict on stream \"%s\"", name),
@@ -212,15 +221,44 @@ raise_version_conflict(text *stream, int64 expected, int64 actual)
 }
 
 /*
+ * Raises 22023 for what is no expected version.
+ */
+void
+es_append_check_expected(int64 expected)
+{
+	if (expected < 0 && expected != ES_VERSION_ANY && expected != ES_VERSION_EXISTS)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("expected version " INT64_FORMAT " is not valid", expected),
+				 errhint("Pass NULL for any version, 0 for a new stream, a positive number for exactly that version, -1 for a stream that exists.")));
+}
+
+/*
+ * Raises 42501 unless the caller may append.
+ */
+void
+es_append_check_rights(EsStore *store)
+{
+	if (pg_class_aclcheck(store->events, GetUserId(), ACL_INSERT) != ACLCHECK_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to append to event store \"%s\"", NameStr(store->name)),
+				 errhint("The store's owner can allow it: SELECT es_grant(%s, 'writer').",
+						 quote_literal_cstr(GetUserNameFromId(GetUserId(), false)))));
+}
+
+/*
  * Appends events to a stream of the store and returns its new version: the one
  * behind es_append(), es_append_events() and all that appends for others.
  * Events are changed: they get positions, and the context in their metadata.
+ * With conflict given, a version that is not as expected sets it, and the
+ * stream's version is returned.
  *
- * Raises ZE001, ZE003, ZE006, 42501.
+ * Raises ZE001, ZE003, ZE006, 22023, 42501.
  */
 int64
-es_append_events_internal(EsStore *store, text *stream, int nevents,
-						  EsNewEvent *events, int64 expected)
+es_append_to(EsStore *store, text *stream, int nevents, EsNewEvent *events,
+			 int64 expected, bool *conflict)
 {
 	int			nids;
 	bool		lost = false;
@@ -228,20 +266,11 @@ es_append_events_internal(EsStore *store, text *stream, int nevents,
 	bool		queued = false;
 	int64		lost_at = 0;
 
-	check_stream(stream);
+	es_append_check_stream(stream);
 	for (int i = 0; i < nevents; i++)
 		check_event(&events[i]);
-	if (expected < 0 && expected != ES_VERSION_ANY && expected != ES_VERSION_EXISTS)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("expected version " INT64_FORMAT " is not valid", expected),
-				 errhint("Pass NULL for any version, 0 for a new stream, a positive number for exactly that version, -1 for a stream that exists.")));
-	if (pg_class_aclcheck(store->events, GetUserId(), ACL_INSERT) != ACLCHECK_OK)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to append to event store \"%s\"", NameStr(store->name)),
-				 errhint("The store's owner can allow it: SELECT es_grant(%s, 'writer').",
-						 quote_literal_cstr(GetUserNameFromId(GetUserId(), false)))));
+	es_append_check_expected(expected);
+	es_append_check_rights(store);
 
 	for (int i = 0; i < nevents; i++)
 		events[i].metadata = es_context_merge(events[i].metadata,
@@ -271,8 +300,12 @@ es_append_events_internal(EsStore *store, text *stream, int nevents,
 			if (version > 0)
 				return version;
 		}
-		if (!holds)
-			raise_version_conflict(stream, expected, tip.version);
+		if (!holds && conflict != NULL)
+		{
+			*conflict = true;
+			return tip.version;
+		}
+		es_append_check_version(stream, expected, tip.version);
 		if (nevents == 0)
 			return tip.version;
 
@@ -349,9 +382,9 @@ es_append(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(6))
 		event.tags = PG_GETARG_ARRAYTYPE_P(6);
 
-	PG_RETURN_INT64(es_append_events_internal(es_store_current(), PG_GETARG_TEXT_PP(0),
-											  1, &event,
-											  PG_ARGISNULL(3) ? ES_VERSION_ANY : PG_GETARG_INT64(3)));
+	PG_RETURN_INT64(es_append_to(es_store_current(), PG_GETARG_TEXT_PP(0), 1, &event,
+								 PG_ARGISNULL(3) ? ES_VERSION_ANY : PG_GETARG_INT64(3),
+								 NULL));
 }
 
 /* Where in the batch es_parse_events() is, for the error's context. */
@@ -526,7 +559,7 @@ es_append_events(PG_FUNCTION_ARGS)
 	check_argument(fcinfo, 1, "events");
 
 	nevents = es_parse_events(PG_GETARG_JSONB_P(1), &events);
-	PG_RETURN_INT64(es_append_events_internal(es_store_current(), PG_GETARG_TEXT_PP(0),
-											  nevents, events,
-											  PG_ARGISNULL(2) ? ES_VERSION_ANY : PG_GETARG_INT64(2)));
+	PG_RETURN_INT64(es_append_to(es_store_current(), PG_GETARG_TEXT_PP(0), nevents, events,
+								 PG_ARGISNULL(2) ? ES_VERSION_ANY : PG_GETARG_INT64(2),
+								 NULL));
 }

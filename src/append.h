@@ -14,8 +14,12 @@
 #define ES_VERSION_ANY		PG_INT64_MIN
 #define ES_VERSION_EXISTS	(-1)
 
-extern int64 es_append_events_internal(EsStore *store, text *stream, int nevents,
-									   EsNewEvent *events, int64 expected);
+extern int64 es_append_to(EsStore *store, text *stream, int nevents,
+						  EsNewEvent *events, int64 expected, bool *conflict);
+extern void es_append_check_rights(EsStore *store);
+extern void es_append_check_stream(text *stream);
+extern void es_append_check_expected(int64 expected);
+extern void es_append_check_version(text *stream, int64 expected, int64 actual);
 extern int	es_parse_events(Jsonb *json, EsNewEvent **events);
 extern int64 es_append_last_position(void);
 

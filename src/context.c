@@ -107,6 +107,25 @@ es_context_merge(Jsonb *metadata, int schema)
 }
 
 /*
+ * Returns metadata with the members of another object, or NULL, that it does
+ * not have itself.  What is not an object is left to the append to refuse.
+ */
+Jsonb *
+es_context_defaults(Jsonb *metadata, Jsonb *defaults)
+{
+	JsonbParseState *state = NULL;
+
+	if (defaults == NULL || metadata == NULL)
+		return metadata == NULL ? defaults : metadata;
+	if (!JB_ROOT_IS_OBJECT(metadata) || !JB_ROOT_IS_OBJECT(defaults))
+		return metadata;
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	push_members(&state, defaults);
+	push_members(&state, metadata);
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}
+
+/*
  * Returns metadata with the schema of the event's data set.
  */
 Jsonb *

@@ -16,6 +16,7 @@
 #define ES_SCHEMA_KEY	"$schema"
 
 extern Jsonb *es_context_merge(Jsonb *metadata, int schema);
+extern Jsonb *es_context_defaults(Jsonb *metadata, Jsonb *defaults);
 extern Jsonb *es_context_with_schema(Jsonb *metadata, int schema);
 
 #endif							/* ES_CONTEXT_H */

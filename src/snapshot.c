@@ -17,13 +17,13 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "append.h"
 #include "catalog.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "snapshot.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -231,12 +231,7 @@ es_snapshot(PG_FUNCTION_ARGS)
 
 	PreventCommandIfReadOnly("es_snapshot()");
 	es_check_argument(fcinfo, 0, "stream");
-	if (pg_class_aclcheck(store->events, GetUserId(), ACL_INSERT) != ACLCHECK_OK)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to take snapshots in event store \"%s\"",
-						NameStr(store->name)),
-				 errhint("Whoever may append may do this: the store's owner can allow it with es_grant(role, 'writer').")));
+	es_append_check_rights(store);
 	PG_RETURN_INT64(take(store, es_aggregate_get(store, PG_GETARG_DATUM(0)),
 						 PG_GETARG_DATUM(0)));
 }

@@ -1,0 +1,169 @@
+/*-------------------------------------------------------------------------
+ *
+ * decider.c
+ *		The command side: load, decide and append in one call.
+ *
+ * A decider is a function of the owner's that takes a stream's state and a
+ * command, and returns the events that follow from it, or raises.  What it
+ * decided on is what its events are appended to: the append expects the version
+ * that was loaded, and if a rival got there first, the decision is made again on
+ * the new state.  So a decider may be called more than once for a command, and
+ * must do nothing but decide.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "append.h"
+#include "catalog.h"
+#include "catalog/pg_type.h"
+#include "context.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "owner.h"
+#include "queue.h"
+#include "snapshot.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+PG_FUNCTION_INFO_V1(es_create_decider);
+PG_FUNCTION_INFO_V1(es_execute);
+
+static const EsQuery upsert_decider = {
+	"INSERT INTO {es}.deciders (category, decide, search_path) VALUES ($1, $2, $3)"
+	" ON CONFLICT (category) DO UPDATE SET"
+	" decide = EXCLUDED.decide, search_path = EXCLUDED.search_path",
+	3, {TEXTOID, TEXTOID, TEXTOID}
+};
+
+/*
+ * es_create_decider(category, decide)
+ */
+Datum
+es_create_decider(PG_FUNCTION_ARGS)
+{
+	EsStore    *store = es_store_current();
+	Oid			argtypes[3] = {JSONBOID, TEXTOID, JSONBOID};
+	Datum		values[3];
+
+	es_check_argument(fcinfo, 0, "category");
+	es_check_argument(fcinfo, 1, "decide");
+	es_store_check_owner(store);
+
+	/* the category must have a state to decide on */
+	(void) es_aggregate_get(store, PG_GETARG_DATUM(0));
+
+	values[0] = PG_GETARG_DATUM(0);
+	values[1] = CStringGetTextDatum(es_owner_signature(PG_GETARG_OID(1), 3, argtypes, false,
+													   "A decider is declared as (state jsonb, command text, payload jsonb) RETURNS jsonb."));
+	values[2] = CStringGetTextDatum(es_owner_search_path());
+	SPI_connect();
+	(void) es_store_execute(store, &upsert_decider, values, NULL);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/*
+ * Calls the decider, as the store's owner, and returns the array of events.
+ */
+static Jsonb *
+decide(EsStore *store, EsAggregate *aggregate, Jsonb *state, Datum command,
+	   Datum payload)
+{
+	LOCAL_FCINFO(fcinfo, 3);
+	FmgrInfo	function;
+	EsOwnerState owner;
+	Datum		result;
+
+	fmgr_info(es_owner_function(store, aggregate->decide), &function);
+	InitFunctionCallInfoData(*fcinfo, &function, 3, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = JsonbPGetDatum(state);
+	fcinfo->args[0].isnull = false;
+	fcinfo->args[1].value = command;
+	fcinfo->args[1].isnull = false;
+	fcinfo->args[2].value = payload;
+	fcinfo->args[2].isnull = false;
+
+	es_owner_enter(&owner, store, aggregate->decide_search_path);
+	result = FunctionCallInvoke(fcinfo);
+	es_owner_leave(&owner);
+	if (fcinfo->isnull)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("decider %s returned NULL for command \"%s\"",
+						aggregate->decide, TextDatumGetCString(command)),
+				 errhint("Return an empty array where there is nothing to do, and raise an error for a command that is refused or unknown.")));
+	return DatumGetJsonbP(result);
+}
+
+/*
+ * es_execute(stream, command, payload, expected_version, metadata)
+ */
+Datum
+es_execute(PG_FUNCTION_ARGS)
+{
+	EsStore    *store = es_store_current();
+	text	   *stream;
+	Jsonb	   *metadata = PG_ARGISNULL(4) ? NULL : PG_GETARG_JSONB_P(4);
+	int64		expected = PG_ARGISNULL(3) ? ES_VERSION_ANY : PG_GETARG_INT64(3);
+	EsAggregate *aggregate;
+	MemoryContext attempt;
+	MemoryContext oldcontext;
+	bool		queue;
+
+	PreventCommandIfReadOnly("es_execute()");
+	es_check_argument(fcinfo, 0, "stream");
+	es_check_argument(fcinfo, 1, "command");
+	es_check_argument(fcinfo, 2, "payload");
+	stream = PG_GETARG_TEXT_PP(0);
+	es_append_check_rights(store);
+	es_append_check_stream(stream);
+	es_append_check_expected(expected);
+	aggregate = es_aggregate_get(store, PointerGetDatum(stream));
+	if (aggregate->decide == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("no decider is defined for category \"%s\"", aggregate->category),
+				 errhint("Define it with es_create_decider(%s, ...).",
+						 quote_literal_cstr(aggregate->category))));
+
+	queue = es_queue_is_hot(store, stream);
+	attempt = AllocSetContextCreate(CurrentMemoryContext, "eventsourcing execute",
+									ALLOCSET_DEFAULT_SIZES);
+	oldcontext = MemoryContextSwitchTo(attempt);
+	for (;;)
+	{
+		EsFoldLimit limit = {PG_INT64_MAX, DT_NOEND, ES_SEE_ALL};
+		EsFolded	folded;
+		EsNewEvent *events;
+		int			nevents;
+		int64		version;
+		bool		conflict = false;
+
+		CHECK_FOR_INTERRUPTS();
+		if (queue && !es_log_tip(store, PointerGetDatum(stream)).ours)
+			es_queue_join(store, stream);
+		queue = false;
+
+		es_snapshot_load(store, aggregate, PointerGetDatum(stream), &limit, &folded,
+						 NULL, NULL);
+		es_append_check_version(stream, expected, folded.version);
+		nevents = es_parse_events(decide(store, aggregate, folded.state,
+										 PG_GETARG_DATUM(1), PG_GETARG_DATUM(2)),
+								  &events);
+		for (int i = 0; i < nevents; i++)
+			events[i].metadata = es_context_defaults(events[i].metadata, metadata);
+		version = es_append_to(store, stream, nevents, events, folded.version, &conflict);
+		MemoryContextReset(attempt);
+		if (!conflict)
+		{
+			MemoryContextSwitchTo(oldcontext);
+			MemoryContextDelete(attempt);
+			PG_RETURN_INT64(version);
+		}
+
+		/* a rival was faster: get in line, and decide on what he left */
+		queue = true;
+	}
+}
