@@ -13,12 +13,33 @@ use Bench::Run;
 use Bench::Server;
 use Bench::Store;
 
-# CPU seconds of all backends that have ended: what the postmaster's children
-# have used.  A backend's own figures go with it.
-sub cpu_of_children () {
-    open my $in, '<', '/proc/' . postmaster() . '/stat' or return;
-    my @field = split ' ', <$in> =~ s/.*\) //r;
-    return ($field[13] + $field[14]) / sysconf(_SC_CLK_TCK);
+# The fields of /proc/PID/stat behind the name: state, parent, …
+sub stat_of ($pid) {
+    open my $in, '<', "/proc/$pid/stat" or return;
+    return split ' ', <$in> =~ s/.*\) //r;
+}
+
+# Whether the postmaster has a child that is a session, or is still to be reaped.
+sub session_left () {
+    my $postmaster = postmaster();
+    for my $pid (map { m{(\d+)$} } glob '/proc/[0-9]*') {
+        my ($state, $parent) = stat_of($pid);
+        next unless ($parent // 0) == $postmaster;
+        open my $in, '<', "/proc/$pid/cmdline" or next;
+        return 1 if $state eq 'Z' || (<$in> // '') =~ /\[local\]/;
+    }
+    return 0;
+}
+
+# CPU microseconds of all sessions that have ended: what the postmaster's reaped
+# children have used.
+sub cpu_of_sessions () {
+    for (1 .. 200) {
+        last unless session_left();
+        select undef, undef, undef, 0.01;
+    }
+    my @field = stat_of(postmaster());
+    return 1e6 * ($field[13] + $field[14]) / sysconf(_SC_CLK_TCK);
 }
 
 # Kinds of relations that the storage of events is made of.
@@ -38,7 +59,7 @@ sub wal () {
 }
 
 sub snapshot ($database) {
-    return (cpu => (cpu_of_children() // 0) * 1e6, bytes($database), wal());
+    return (bytes($database), wal(), cpu => cpu_of_sessions());
 }
 
 # What a run of this many calls by one client costs.

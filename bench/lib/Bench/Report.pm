@@ -19,7 +19,7 @@ sub median (@values) {
 sub summarise ($cell) {
     for my $name (sort keys $cell->{runs}->%*) {
         my $runs = $cell->{runs}{$name};
-        my $base = $cell->{runs}{ $cell->{base}{$name} // 'floor' } // [];
+        my $base = $cell->{runs}{ $cell->{base}{$name} } // [];
         $cell->{rate}{$name} = median(map { $_->{rate} } grep { $_ } @$runs);
         $cell->{ms}{$name}   = median(map { $_->{ms} } grep { $_ } @$runs);
         my $ratio = median(
@@ -147,6 +147,7 @@ sub text_at ($x, $y, $text, $class = '') {
 sub chart (@workloads) {
     my $y    = 8;
     my $body = '';
+    my $highest = max(1, map { values $_->{ratio}->%* } map { $_->{cells}->@* } grep { $_->{show} ne 'ms' } @workloads);
     for my $workload (@workloads) {
         my @cells = $workload->{cells}->@*;
         @cells = @cells[ 0, -1 ] if @cells > 2;
@@ -154,11 +155,14 @@ sub chart (@workloads) {
         my $key   = $ms ? 'ms' : 'ratio';
         my @names = grep { my $name = $_; grep { defined $_->{$key}{$name} } @cells } $workload->{contestants}->@*;
         next unless @names;
-        my $longest = max(($ms ? () : 1), map { my $name = $_; map { $_->{$key}{$name} // 0 } @cells } @names);
+        my $longest = $ms ? max(map { my $name = $_; map { $_->{ms}{$name} // 0 } @cells } @names) : $highest;
         my $scale   = ($WIDTH - $LABEL - 130) / $longest;
 
-        $body .= text_at(0, $y += 14, $workload->{title} . ($ms ? ', ms' : ', ratio to the bare INSERT or SELECT'), 'title');
-        my $top = $y += 8;
+        $body .= text_at(4, $y += 14, $workload->{title} . ($ms ? ', ms' : ', ratio'), 'title');
+        my $height = 8 + @names * (@cells * $BAR + 5);
+        $body .= sprintf qq(<line x1="%.1f" x2="%.1f" y1="%d" y2="%d"/>\n), ($LABEL + $scale) x 2, $y + 5, $y + $height
+          unless $ms;
+        $y += 8;
         for my $name (@names) {
             my $class = $name =~ /^ours/ ? 'ours' : 'peer';
             $body .= text_at($LABEL - 8, $y + ($BAR * @cells) / 2 + 4, $name, "name $class-name");
@@ -176,8 +180,6 @@ sub chart (@workloads) {
             }
             $y += 5;
         }
-        $body .= sprintf qq(<line x1="%.1f" x2="%.1f" y1="%d" y2="%d"/>\n), ($LABEL + $scale) x 2, $top - 3, $y
-          unless $ms;
         $y += 14;
     }
     return <<~"END";

@@ -55,12 +55,20 @@ sub variables_for ($text, $workload, $store, $clients) {
     return { map { ($_ => $variable{$_}) } grep { $text =~ /:$_\b/ } keys %variable };
 }
 
+# How many events a store has, if that says what a run has done.
+sub counted ($workload, $contestant, $store) {
+    my $script = $workload->{count} // ($workload->{action} =~ /^append/ ? 'count' : return);
+    my %events = events_in($contestant, $store->{database}, $script);
+    return $events{count};
+}
+
 # { rate (events a second), ms (a call), transactions } or { error }.
 sub run_once ($workload, $contestant, $large, $clients, $sync, $seconds, $calls = $workload->{calls}) {
     my $store = store_for($contestant, $workload, $large);
     return $store if $store->{error};
 
     my ($file, $text) = script_for($workload, $contestant);
+    my $before = counted($workload, $contestant, $store);
     my $result = pgbench(
         script    => $file,
         database  => $store->{database},
@@ -69,16 +77,15 @@ sub run_once ($workload, $contestant, $large, $clients, $sync, $seconds, $calls 
         clients   => $clients,
         sync      => $sync,
         seconds   => $seconds,
-        calls     => $calls);
+        calls     => $calls && $calls / $clients);
     return $result if $result->{error};
 
     my $events = $result->{transactions} * ($workload->{events} // 1);
-    if ($workload->{action} =~ /^append/) {
-        my %now   = events_in($contestant, $store->{database});
-        my $added = $now{count} - $store->{count};
-        return { error => "reported $events events, but $added arrived" }
-          if $added != $events && !$workload->{counted};
-        $events = $added;
+    if (defined $before) {
+        my $done = abs(counted($workload, $contestant, $store) - $before);
+        return { error => "reported $events events, but $done were counted" }
+          if $done != $events && !$workload->{counted};
+        $events = $done;
     }
     $result->{rate} = $result->{tps} * $events / $result->{transactions};
     return $result;

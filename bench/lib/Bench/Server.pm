@@ -32,7 +32,7 @@ sub psql ($database, $variables, @arguments) {
 
 # The error as it is; after a crash, when the server is back.
 sub survived ($error) {
-    return $error unless $error =~ /server closed the connection|in recovery mode/;
+    return $error unless $error =~ /server closed the connection|in recovery mode|backend died/;
     for (1 .. 60) {
         my (undef, $status) = run_command({}, "$ENV{BINDIR}/pg_isready", '-q');
         return "Error: the server crashed: $error" if !$status;

@@ -69,8 +69,8 @@ sub make_store ($contestant, $workload, $large = 0) {
 }
 
 # How many events there are, and the last position.
-sub events_in ($contestant, $database) {
-    my ($count, $head) = split /\t/, psql($database, {}, '-f', script_of($contestant, 'count'));
+sub events_in ($contestant, $database, $script = 'count') {
+    my ($count, $head) = split /\t/, psql($database, {}, '-f', script_of($contestant, $script));
     return (count => $count, head => $head || 0);
 }
 

@@ -1,0 +1,1 @@
+CALL es_rebuild('totals');

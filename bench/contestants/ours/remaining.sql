@@ -1,0 +1,1 @@
+SELECT lag FROM es.subscriptions WHERE name = 'bench';

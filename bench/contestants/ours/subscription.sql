@@ -1,0 +1,1 @@
+SELECT es_create_subscription('bench');
