@@ -75,7 +75,8 @@ TEMP         = --temp-config=$(TEMP_CONFIG) --load-extension=$(EXTENSION)
 
 REGRESS = \
 	append \
-	rules
+	rules \
+	rules_reference
 REGRESS_OPTS = --temp-instance=./tmp_regress $(TEMP)
 
 ISOLATION =

@@ -434,6 +434,9 @@ WITH result AS (
 SELECT state -> 'a' = (SELECT jsonb_agg(e ORDER BY i, n) FROM generate_series(1, 500) i, LATERAL (VALUES (1, to_jsonb(i)), (2, to_jsonb(i % 100)), (3, to_jsonb('x' || i))) v(n, e)),
        jsonb_array_length(state -> 's'), state -> 's' -> 1000, state #> '{a,1499}'
     FROM result;
+-- so much garbage in one event that the state is compacted
+SELECT es_apply_rules('{"E": [{"$set": {"big": "$.big", "o.k": 1}}, {"$push": {"l": "$.big", "s": "x"}}, {"$unset": "big"}, {"$addToSet": {"s": "y"}}, {"$set": {"l": []}}]}',
+        '{"o": {"a": 1}, "s": []}', ROW(1, 's', 1, 'E', jsonb_build_object('big', repeat('x', 2000000)), NULL, NULL, NULL, now())::es_event);
 -- more than jsonb can hold
 SELECT es_apply_rules('{"E": {"$set": {"a": "$.s", "b": "$.s", "c": "$.s"}}}', '{}',
         ROW(1, 's', 1, 'E', jsonb_build_object('s', repeat('x', 100000000)), NULL, NULL, NULL, now())::es_event) IS NULL;

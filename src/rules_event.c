@@ -72,15 +72,30 @@ es_expr_text(const EsExpr *expr)
  * Values.
  */
 
-/* Detoasts data or metadata. */
+/* Detoasts data or metadata.  What is short needs no memory. */
 static void
-read_jsonb(EsView *view, EsEventColumn column, EsNode *node, void **copy)
+read_jsonb(EsView *view, EsEventColumn column, EsNode *node,
+		   EsDetoasted *detoasted)
 {
 	Datum		datum = view->event->values[column];
-	Jsonb	   *jsonb = DatumGetJsonbP(datum);
+	struct varlena *stored = (struct varlena *) DatumGetPointer(datum);
+	Jsonb	   *jsonb;
 
-	if ((Pointer) jsonb != DatumGetPointer(datum))
-		*copy = jsonb;
+	if (VARATT_IS_SHORT(stored))
+	{
+		Size		size = VARSIZE_SHORT(stored) - VARHDRSZ_SHORT;
+
+		jsonb = (Jsonb *) detoasted->buffer.bytes;
+		SET_VARSIZE(jsonb, size + VARHDRSZ);
+		memcpy(VARDATA(jsonb), VARDATA_SHORT(stored), size);
+	}
+	else
+	{
+		jsonb = DatumGetJsonbP(datum);
+		if ((Pointer) jsonb != DatumGetPointer(datum))
+			detoasted->copy = jsonb;
+	}
+	detoasted->done = true;
 	es_node_from_jsonb(node, jsonb);
 }
 
@@ -295,23 +310,17 @@ es_evaluate(EsView *view, EsExpr *expr, EsNode *node)
 		case ES_EXPR_DATA:
 			if (view->event->nulls[ES_EVENT_DATA])
 				return false;
-			if (!view->have_data)
-			{
+			if (!view->data_detoasted.done)
 				read_jsonb(view, ES_EVENT_DATA, &view->data,
-						   &view->free_data);
-				view->have_data = true;
-			}
+						   &view->data_detoasted);
 			*node = view->data;
 			return follow(&expr->path, node);
 		case ES_EXPR_METADATA:
 			if (view->event->nulls[ES_EVENT_METADATA])
 				return false;
-			if (!view->have_metadata)
-			{
+			if (!view->metadata_detoasted.done)
 				read_jsonb(view, ES_EVENT_METADATA, &view->metadata,
-						   &view->free_metadata);
-				view->have_metadata = true;
-			}
+						   &view->metadata_detoasted);
 			*node = view->metadata;
 			return follow(&expr->path, node);
 		case ES_EXPR_FIELD:
@@ -334,10 +343,10 @@ es_view_start(EsView *view, EsState *state, const EsEvent *event)
 	view->state = state;
 	view->event = event;
 	view->strict = false;
-	view->have_data = false;
-	view->have_metadata = false;
-	view->free_data = NULL;
-	view->free_metadata = NULL;
+	view->data_detoasted.done = false;
+	view->data_detoasted.copy = NULL;
+	view->metadata_detoasted.done = false;
+	view->metadata_detoasted.copy = NULL;
 	view->recorded_at[0] = '\0';
 }
 
@@ -345,8 +354,8 @@ es_view_start(EsView *view, EsState *state, const EsEvent *event)
 void
 es_view_end(EsView *view)
 {
-	if (view->free_data != NULL)
-		pfree(view->free_data);
-	if (view->free_metadata != NULL)
-		pfree(view->free_metadata);
+	if (view->data_detoasted.copy != NULL)
+		pfree(view->data_detoasted.copy);
+	if (view->metadata_detoasted.copy != NULL)
+		pfree(view->metadata_detoasted.copy);
 }

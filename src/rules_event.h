@@ -11,18 +11,28 @@
 #include "rules.h"
 #include "utils/datetime.h"
 
+/* A column of the event as it is when detoasted. */
+typedef struct EsDetoasted
+{
+	bool		done;
+	void	   *copy;			/* to be freed, or NULL */
+	union
+	{
+		char		bytes[VARATT_SHORT_MAX + VARHDRSZ];
+		double		align;
+	}			buffer;
+} EsDetoasted;
+
 /* What has been read of the event. */
 typedef struct EsView
 {
 	EsState    *state;
 	const EsEvent *event;
 	bool		strict;			/* no value if any part of it is missing */
-	bool		have_data;
-	bool		have_metadata;
 	EsNode		data;
 	EsNode		metadata;
-	void	   *free_data;		/* detoasted copies, or NULL */
-	void	   *free_metadata;
+	EsDetoasted data_detoasted;
+	EsDetoasted metadata_detoasted;
 	char		recorded_at[MAXDATELEN + 1];
 } EsView;
 

@@ -41,8 +41,11 @@
 #define CHUNK_MIN			((Size) 2 * 1024)
 #define CHUNK_MAX			((Size) 512 * 1024)
 
+/* Arrays of this size are pieces of memory by themselves. */
+#define LARGE_MIN			((Size) 8 * 1024)
+
 /* Garbage below this size is not worth a compaction. */
-#define COMPACT_MIN			((Size) 1024 * 1024)
+#define COMPACT_MIN			((Size) 2 * 1024 * 1024)
 
 
 /*
@@ -221,22 +224,51 @@ es_node_own(EsState *state, EsNode *node)
 	}
 }
 
-/* es_state_alloc() for what doesn't count as brought in by an event. */
+/*
+ * Memory for an array: large ones by themselves, others like everything else.
+ * Doesn't count as brought in by an event.
+ */
 static void *
-alloc_uncounted(EsState *state, Size size)
+alloc_array(EsState *state, Size size)
 {
 	Size		used = state->used;
-	void	   *result = es_state_alloc(state, size);
+	void	   *result;
 
+	if (size >= LARGE_MIN)
+		return MemoryContextAllocHuge(state->mcxt, size);
+	result = es_state_alloc(state, size);
 	state->used = used;
 	return result;
 }
 
+/* Returns a hash table of so many slots, all free, in place of an old one. */
+static uint32 *
+reset_slots(EsState *state, uint32 *old, uint32 old_nslots, uint32 nslots)
+{
+	uint32	   *result = old;
+
+	if (nslots != old_nslots)
+	{
+		if (old_nslots * sizeof(uint32) >= LARGE_MIN)
+			pfree(old);
+		result = alloc_array(state, nslots * sizeof(uint32));
+	}
+	memset(result, 0, nslots * sizeof(uint32));
+	return result;
+}
+
+/*
+ * Moves an array to a larger piece of memory.  A large one is a piece by
+ * itself, which the allocator can often enlarge without copying.
+ */
 static void *
 grow(EsState *state, void *old, Size old_size, Size new_size)
 {
-	void	   *result = alloc_uncounted(state, new_size);
+	void	   *result;
 
+	if (old_size >= LARGE_MIN)
+		return repalloc_huge(old, new_size);
+	result = alloc_array(state, new_size);
 	if (old_size > 0)
 		memcpy(result, old, old_size);
 	return result;
@@ -260,7 +292,7 @@ es_node_set_object(EsState *state, EsNode *node, int capacity)
 
 	memset(object, 0, sizeof(EsObject));
 	if (capacity > 0)
-		object->pairs = es_state_alloc(state, capacity * sizeof(EsPair));
+		object->pairs = alloc_array(state, capacity * sizeof(EsPair));
 	object->head.capacity = capacity;
 	node->type = ES_OBJECT;
 	node->length = 0;
@@ -275,7 +307,7 @@ es_node_set_array(EsState *state, EsNode *node, int capacity)
 
 	memset(array, 0, sizeof(EsArray));
 	if (capacity > 0)
-		array->elements = es_state_alloc(state, capacity * sizeof(EsNode));
+		array->elements = alloc_array(state, capacity * sizeof(EsNode));
 	array->head.capacity = capacity;
 	node->type = ES_ARRAY;
 	node->length = 0;
@@ -352,10 +384,8 @@ build_slots(EsState *state, EsObject *object)
 
 	while (nslots < (uint32) object->head.capacity * 2)
 		nslots *= 2;
-	if (nslots > object->nslots)
-		object->slots = alloc_uncounted(state, nslots * sizeof(uint32));
+	object->slots = reset_slots(state, object->slots, object->nslots, nslots);
 	object->nslots = nslots;
-	memset(object->slots, 0, nslots * sizeof(uint32));
 
 	mask = nslots - 1;
 	for (int i = 0; i < object->head.count; i++)
@@ -562,14 +592,12 @@ hash_elements(EsState *state, EsArray *array)
 
 	while (nslots < (uint32) array->head.capacity * 2)
 		nslots *= 2;
-	if (nslots > array->nslots)
+	if (nslots != array->nslots || array->head.nhashed == 0)
 	{
-		array->slots = alloc_uncounted(state, nslots * sizeof(uint32));
+		array->slots = reset_slots(state, array->slots, array->nslots, nslots);
 		array->nslots = nslots;
 		array->head.nhashed = 0;
 	}
-	if (array->head.nhashed == 0)
-		memset(array->slots, 0, array->nslots * sizeof(uint32));
 
 	for (int i = array->head.nhashed; i < array->head.count; i++)
 	{
