@@ -35,6 +35,7 @@ OBJS = \
 	src/rules_event.o \
 	src/rules_sql.o \
 	src/rules_value.o \
+	src/script.o \
 	src/state.o \
 	src/state_compare.o \
 	src/state_jsonb.o \

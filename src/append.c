@@ -25,6 +25,7 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "queue.h"
+#include "script.h"
 #include "snapshot.h"
 #include "upcast.h"
 #include "utils/acl.h"
@@ -271,6 +272,7 @@ es_append_to(EsStore *store, text *stream, int nevents, EsNewEvent *events,
 		check_event(&events[i]);
 	es_append_check_expected(expected);
 	es_append_check_rights(store);
+	es_script_check_append();
 
 	for (int i = 0; i < nevents; i++)
 		events[i].metadata = es_context_merge(events[i].metadata,
