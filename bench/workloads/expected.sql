@@ -2,6 +2,6 @@
 -- every stream's version without asking: they begin with one event each.
 \set i :i + 1
 \set slice 10000 / :clients
-\set stream :first + :client_id * :slice + :i % :slice
+\set stream :first + :stride * (:client_id * :slice + :i % :slice)
 \set version :events_before + :i / :slice
 \set digits12 random(100000000000, 999999999999)

@@ -49,7 +49,7 @@ sub cells_of ($workload, $list) {
 # The variables of a workload's fill.
 sub fill_of ($workload) {
     return (
-        first => 1, streams => 0, events => 0, shape => 'order',
+        first => 1, streams => 0, events => 0, shape => 'order', snapshot_every => 0,
         map { split /=/ } split ' ', $workload->{fill} // '');
 }
 

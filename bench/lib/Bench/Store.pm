@@ -11,7 +11,7 @@ use Bench::Server;
 
 my %store;      # by contestant and history: { database, count, head } or { error }
 my %version;    # of what npm installed, by contestant
-my $fills = 0;  # made in large stores
+my $OLD = 20;   # events of a stream in a large store
 
 sub versions { return \%version }
 
@@ -46,7 +46,7 @@ sub setup ($contestant, $database, $script, $variables) {
 # With the number $large, that many events are in it already.
 sub make_store ($contestant, $workload, $large = 0) {
     my %fill = fill_of($workload);
-    %fill = (%fill, streams => int($large / 100), events => 100) if $large;
+    %fill = (%fill, streams => int($large / $OLD), events => $OLD) if $large;
     my $setup = $workload->{setup} // '';
     my $key = join ' ', $contestant->{name}, $setup, map { "$_=$fill{$_}" } sort keys %fill;
     return $store{$key} if $store{$key};
@@ -86,15 +86,23 @@ sub store_for ($contestant, $workload, $large = 0) {
         return { %$store, database => 'run' };
     }
 
-    my $own = $writes ? undef : $store->{filled}{ $workload->{name} };
-    if (!$own) {
-        my %fill = (fill_of($workload), first => ++$fills * 1_000_000_000);
-        setup($contestant, $store->{database}, 'fill', \%fill) if $fill{streams};
+    my %fill = fill_of($workload);
+    if ($writes && $fill{streams}) {
+        my $slices = int($large / $OLD / $fill{streams});
+        my $slice  = ++$store->{slices};
+        return { error => "no untouched streams are left after $slices runs" } if $slice > $slices;
         query('postgres', 'CHECKPOINT');
-        $own = { %$store, first => $fill{first}, events_in($contestant, $store->{database}) };
-        $store->{filled}{ $workload->{name} } = $own;
+        return { %$store, first => $slice, stride => $slices, events_before => $OLD,
+            events_in($contestant, $store->{database}) };
     }
-    return $own;
+    # New streams, or a history that runs leave alone.
+    my $own = $writes ? undef : $store->{filled}{ $workload->{name} };
+    return $own if $own;
+    $fill{first} = ++$store->{fills} * 1_000_000_000;
+    setup($contestant, $store->{database}, 'fill', \%fill) if $fill{streams};
+    query('postgres', 'CHECKPOINT');
+    return $store->{filled}{ $workload->{name} } =
+      { %$store, first => $fill{first}, events_in($contestant, $store->{database}) };
 }
 
 1;
