@@ -59,7 +59,8 @@ INSTALL_SQL = \
 	src/replay.sql \
 	src/decider.sql \
 	src/inspect.sql \
-	src/upcast.sql
+	src/upcast.sql \
+	src/verify.sql
 
 DATA         = $(wildcard src/updates/*--*.sql)
 DATA_built   = $(EXTENSION)--$(EXTVERSION).sql
@@ -77,7 +78,8 @@ TEMP         = --temp-config=$(TEMP_CONFIG) --load-extension=$(EXTENSION)
 REGRESS = \
 	append \
 	rules \
-	rules_reference
+	rules_reference \
+	verify
 REGRESS_OPTS = --temp-instance=./tmp_regress $(TEMP)
 
 ISOLATION =

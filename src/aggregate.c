@@ -26,6 +26,7 @@
 #include "utils/memutils.h"
 
 PG_FUNCTION_INFO_V1(es_create_aggregate);
+PG_FUNCTION_INFO_V1(es_fingerprint);
 
 /* a category is shorter than a stream's name, which has a limit */
 #define MAX_CATEGORY_LENGTH 512
@@ -296,4 +297,15 @@ es_create_aggregate(PG_FUNCTION_ARGS)
 	(void) es_store_execute(store, &upsert_aggregate, values, nulls);
 	SPI_finish();
 	PG_RETURN_VOID();
+}
+
+/*
+ * es_fingerprint(category)
+ */
+Datum
+es_fingerprint(PG_FUNCTION_ARGS)
+{
+	EsStore    *store = es_store_current();
+
+	PG_RETURN_BYTEA_P(es_aggregate_fingerprint(store, es_aggregate_get(store, PG_GETARG_DATUM(0))));
 }

@@ -121,6 +121,26 @@ es_floor_enter(EsStore *store)
 }
 
 /*
+ * Raises 55000 if positions as high as "highest", read from the log before, are
+ * still to be drawn: after a restore that left the sequence behind.
+ */
+void
+es_floor_check(EsStore *store, int64 highest)
+{
+	XLogRecPtr	lsn;
+	int64		last = last_position(store, &lsn);
+
+	if (last < highest)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the sequence of positions of event store \"%s\" is behind its log",
+						NameStr(store->name)),
+				 errdetail("The sequence is at " INT64_FORMAT ", the highest position is " INT64_FORMAT ".",
+						   last, highest),
+				 errhint("A restore that left out the sequence does that. The store's owner mends it with SELECT es_repair_sequence().")));
+}
+
+/*
  * Returns a new position, greater than every one drawn before.
  */
 int64

@@ -18,6 +18,7 @@ char	   *es_guc_causation_id;
 char	   *es_guc_command_id;
 char	   *es_guc_correlation_id;
 char	   *es_guc_traceparent;
+bool		es_guc_use_snapshots;
 
 static void
 define_string(const char *name, const char *description, char **variable,
@@ -51,5 +52,10 @@ es_guc_init(void)
 	define_string("eventsourcing.traceparent",
 				  "W3C trace context: metadata key \"traceparent\" of the events appended.",
 				  &es_guc_traceparent, "");
+	DefineCustomBoolVariable("eventsourcing.use_snapshots",
+							 "Whether loading a stream starts from its newest usable snapshot.",
+							 "Off is for comparing: the result is the same.",
+							 &es_guc_use_snapshots, true,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
 	MarkGUCPrefixReserved("eventsourcing");
 }

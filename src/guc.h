@@ -17,6 +17,9 @@ extern char *es_guc_command_id;
 extern char *es_guc_correlation_id;
 extern char *es_guc_traceparent;
 
+/* whether folds start from snapshots */
+extern bool es_guc_use_snapshots;
+
 extern void es_guc_init(void);
 
 #endif							/* ES_GUC_H */

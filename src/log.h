@@ -92,6 +92,7 @@ extern void es_log_scan_positions(EsStore *store, const EsPositionRange *range,
 								  EsEventSink sink, void *arg);
 extern int64 es_log_stream_version(EsStore *store, Datum stream);
 extern int64 es_log_head(EsStore *store);
+extern int64 es_log_last_position(EsStore *store);
 extern int64 es_log_first_unseen(EsStore *store, int64 after, int64 upto);
 
 #endif							/* ES_LOG_H */

@@ -625,6 +625,22 @@ es_log_head(EsStore *store)
 }
 
 /*
+ * Returns the highest position of all rows that are committed by now.
+ */
+int64
+es_log_last_position(EsStore *store)
+{
+	int64		result = 0;
+
+	connect();
+	select_all_rows(store, &head_query, NULL, true, 1);
+	if (SPI_processed > 0)
+		result = DatumGetInt64(result_value(0, 1));
+	finish();
+	return result;
+}
+
+/*
  * Returns the first position in (after, upto] that is committed by now but that
  * the transaction's snapshot does not see, or PG_INT64_MAX if it sees all.
  * Within READ COMMITTED nothing is unseen; within REPEATABLE READ this reads

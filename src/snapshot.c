@@ -22,6 +22,7 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "guc.h"
 #include "miscadmin.h"
 #include "snapshot.h"
 #include "utils/builtins.h"
@@ -81,6 +82,9 @@ es_snapshot_start(EsStore *store, EsAggregate *aggregate, Datum stream,
 
 	memset(folded, 0, sizeof(*folded));
 	folded->recorded_at = DT_NOBEGIN;
+	if (!es_guc_use_snapshots)
+		return;
+
 	values[0] = stream;
 	values[1] = Int64GetDatum(limit->version);
 	values[2] = TimestampTzGetDatum(limit->as_of);

@@ -32,6 +32,7 @@ typedef struct EsStore
 	Oid			definitions[ES_STORE_DEFINITIONS];	/* see store.c */
 
 	LOCKTAG		floor;			/* floor.c: the lock taken last */
+	uint64		sequence_checked;	/* append.c: the epoch when it was */
 } EsStore;
 
 /*
