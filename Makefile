@@ -24,6 +24,7 @@ OBJS = \
 	src/fold.o \
 	src/guard.o \
 	src/guc.o \
+	src/import.o \
 	src/log_spi.o \
 	src/owner.o \
 	src/queue.o \
@@ -60,7 +61,10 @@ INSTALL_SQL = \
 	src/decider.sql \
 	src/inspect.sql \
 	src/upcast.sql \
-	src/verify.sql
+	src/verify.sql \
+	src/interchange.sql \
+	src/import.sql \
+	src/testing.sql
 
 DATA         = $(wildcard src/updates/*--*.sql)
 DATA_built   = $(EXTENSION)--$(EXTVERSION).sql
@@ -77,6 +81,7 @@ TEMP         = --temp-config=$(TEMP_CONFIG) --load-extension=$(EXTENSION)
 
 REGRESS = \
 	append \
+	interchange \
 	rules \
 	rules_reference \
 	verify

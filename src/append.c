@@ -249,17 +249,12 @@ es_append_check_rights(EsStore *store)
 }
 
 /*
- * Appends events to a stream of the store and returns its new version: the one
- * behind es_append(), es_append_events() and all that appends for others.
- * Events are changed: they get positions, and the context in their metadata.
- * With conflict given, a version that is not as expected sets it, and the
- * stream's version is returned.
- *
- * Raises ZE001, ZE003, ZE006, 22023, 42501.
+ * Appends events to a stream, now or, for an import, as recorded at some time;
+ * see es_append_to() and es_append_recorded().
  */
-int64
-es_append_to(EsStore *store, text *stream, int nevents, EsNewEvent *events,
-			 int64 expected, bool *conflict)
+static int64
+append(EsStore *store, text *stream, int nevents, EsNewEvent *events,
+	   int64 expected, const TimestampTz *recorded_at, bool *conflict)
 {
 	int			nids;
 	bool		lost = false;
@@ -274,7 +269,7 @@ es_append_to(EsStore *store, text *stream, int nevents, EsNewEvent *events,
 	es_append_check_rights(store);
 	es_script_check_append();
 
-	for (int i = 0; i < nevents; i++)
+	for (int i = 0; i < nevents && recorded_at == NULL; i++)
 		events[i].metadata = es_context_merge(events[i].metadata,
 											  es_upcast_schema(store, events[i].type));
 	nids = check_ids(nevents, events);
@@ -325,6 +320,17 @@ es_append_to(EsStore *store, text *stream, int nevents, EsNewEvent *events,
 		}
 
 		now = Max(GetCurrentTimestamp(), tip.recorded_at);
+		if (recorded_at != NULL)
+		{
+			if (*recorded_at < tip.recorded_at && tip.version > 0)
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						 errmsg("version " INT64_FORMAT " of stream \"%s\" cannot have been recorded before version " INT64_FORMAT,
+								tip.version + 1, text_to_cstring(stream), tip.version),
+						 errdetail("Recorded at %s.", timestamptz_to_str(*recorded_at)),
+						 errhint("Times do not go back within a stream.")));
+			now = *recorded_at;
+		}
 		for (int i = 0; i < nevents; i++)
 			events[i].position = es_floor_next(store);
 
@@ -344,6 +350,33 @@ es_append_to(EsStore *store, text *stream, int nevents, EsNewEvent *events,
 		lost = queue = true;
 		lost_at = tip.version;
 	}
+}
+
+/*
+ * Appends events to a stream of the store and returns its new version: the one
+ * behind es_append(), es_append_events() and all that appends for others.
+ * Events are changed: they get positions, and the context in their metadata.
+ * With conflict given, a version that is not as expected sets it, and the
+ * stream's version is returned.
+ *
+ * Raises ZE001, ZE003, ZE006, 22023, 42501.
+ */
+int64
+es_append_to(EsStore *store, text *stream, int nevents, EsNewEvent *events,
+			 int64 expected, bool *conflict)
+{
+	return append(store, stream, nevents, events, expected, NULL, conflict);
+}
+
+/*
+ * Appends an event that was recorded before, as it was: as that version, at that
+ * time, with its metadata unchanged.  Returns the stream's new version.
+ */
+int64
+es_append_recorded(EsStore *store, text *stream, EsNewEvent *event, int64 version,
+				   TimestampTz recorded_at)
+{
+	return append(store, stream, 1, event, version - 1, &recorded_at, NULL);
 }
 
 /*

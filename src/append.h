@@ -16,6 +16,8 @@
 
 extern int64 es_append_to(EsStore *store, text *stream, int nevents,
 						  EsNewEvent *events, int64 expected, bool *conflict);
+extern int64 es_append_recorded(EsStore *store, text *stream, EsNewEvent *event,
+								int64 version, TimestampTz recorded_at);
 extern void es_append_check_rights(EsStore *store);
 extern void es_append_check_stream(text *stream);
 extern void es_append_check_expected(int64 expected);

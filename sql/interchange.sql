@@ -1,0 +1,48 @@
+-- Importing from another store, and CloudEvents.
+\set VERBOSITY default
+\set SHOW_CONTEXT never
+SET TIME ZONE 'UTC';
+SELECT es_create_store('interchange');
+SET eventsourcing.store = 'interchange';
+SELECT es_import_events('[
+  {"stream": "Order-1", "version": 1, "type": "Created", "data": {"a": 1}, "recorded_at": "2020-01-01T00:00:00Z", "position": 99},
+  {"stream": "Order-2", "version": 1, "type": "Created", "data": {"a": 2}, "recorded_at": "2020-01-02T00:00:00Z", "metadata": {"actor": "ann"}},
+  {"stream": "Order-1", "version": 2, "type": "Paid", "data": {}, "recorded_at": "2020-01-03T00:00:00Z",
+   "event_id": "7c0f7a52-58a8-4b2c-9a3e-5d1f7d5d9b01", "tags": ["x", "y"]}]');
+-- Context and clock stay out of it.
+SET eventsourcing.actor = 'importer';
+SELECT es_import_event('Order-1', 3, 'Shipped', '{"by": "ship"}', '2020-01-03');
+RESET eventsourcing.actor;
+SELECT * FROM interchange.events ORDER BY position;
+SELECT relation, problem, detail FROM es_verify() WHERE relation <> 'store';
+-- What was appended here comes after.
+SELECT es_append('Order-1', 'Returned', expected_version => 3);
+SELECT recorded_at > '2026-01-01' AS now FROM es_read('Order-1', 4);
+
+-- What does not fit.
+SELECT es_import_event('Order-2', 3, 'Paid', '{}', '2020-01-03');
+SELECT es_import_event('Order-2', 1, 'Paid', '{}', '2020-01-03');
+SELECT es_import_event('Order-2', 2, 'Paid', '{}', '2019-01-03');
+SELECT es_import_event('Order-2', 2, 'Paid', '{}', 'infinity');
+SELECT es_import_event('Order-2', 0, 'Paid', '{}', '2020-01-03');
+SELECT es_import_event('Order-2', NULL, 'Paid', '{}', '2020-01-03');
+SELECT es_import_event('Order-2', 2, '', '{}', '2020-01-03');
+SELECT es_import_events('{}');
+SELECT es_import_events(NULL);
+SELECT es_import_events('[{"stream": "Order-2", "versoin": 2}]');
+-- An import that broke off can be run again where its events have ids.
+SELECT es_import_event('Order-1', 2, 'Paid', '{}', '2020-01-03', event_id => '7c0f7a52-58a8-4b2c-9a3e-5d1f7d5d9b01');
+SELECT count(*) FROM interchange.events;
+CREATE ROLE interchange_writer;
+SELECT es_grant('interchange_writer', 'writer');
+SET ROLE interchange_writer;
+SELECT es_import_event('Order-2', 2, 'Paid', '{}', '2020-01-03');
+RESET ROLE;
+
+-- CloudEvents.
+SELECT position, jsonb_pretty(event) FROM es_cloudevents(source => 'https://shop.example', types => '{Created}') ORDER BY position;
+SELECT event->>'id' AS id, event->>'eventid' AS eventid, event ? 'actor' AS actor, event->>'source' LIKE '/%/interchange' AS source
+  FROM es_cloudevents(1, 2) ORDER BY position;
+SELECT es_cloudevent(NULL);
+SELECT es_drop_store('interchange', true);
+DROP ROLE interchange_writer;
