@@ -17,14 +17,18 @@ OBJS = \
 	src/aggregate.o \
 	src/append.o \
 	src/catalog.o \
+	src/clock.o \
+	src/consume.o \
 	src/context.o \
 	src/decider.o \
+	src/delivery.o \
 	src/eventsourcing.o \
 	src/floor.o \
 	src/fold.o \
 	src/guard.o \
 	src/guc.o \
 	src/import.o \
+	src/lease.o \
 	src/log_spi.o \
 	src/owner.o \
 	src/queue.o \
@@ -43,6 +47,7 @@ OBJS = \
 	src/state_number.o \
 	src/snapshot.o \
 	src/store.o \
+	src/subscription.o \
 	src/upcast.o
 
 # The pieces of the install script, in load order.
@@ -53,6 +58,7 @@ INSTALL_SQL = \
 	src/tables.sql \
 	src/guard.sql \
 	src/store.sql \
+	src/subscription.sql \
 	src/append.sql \
 	src/read.sql \
 	src/aggregate.sql \
@@ -84,10 +90,12 @@ REGRESS = \
 	interchange \
 	rules \
 	rules_reference \
+	subscriptions \
 	verify
 REGRESS_OPTS = --temp-instance=./tmp_regress $(TEMP)
 
-ISOLATION =
+ISOLATION = \
+	subscriptions
 ISOLATION_OPTS = --inputdir=$(srcdir_or_dot)/test/isolation --temp-instance=./tmp_isolation $(TEMP)
 
 TAP_TESTS    = 1

@@ -72,3 +72,27 @@ es_check_argument(FunctionCallInfo fcinfo, int n, const char *name)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("%s must not be NULL", name)));
 }
+
+/*
+ * Returns what the error that is being caught says, allocated in the given
+ * memory context, and forgets it.  A request to end is no error to be caught:
+ * it is passed on.
+ */
+char *
+es_error_message(MemoryContext context)
+{
+	ErrorData  *error;
+	char	   *message;
+
+	MemoryContextSwitchTo(context);
+	error = CopyErrorData();
+	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
+		ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
+		PG_RE_THROW();
+	FlushErrorState();
+	message = error->message == NULL ? pstrdup("unknown error") :
+		error->detail == NULL ? pstrdup(error->message) :
+		psprintf("%s (%s)", error->message, error->detail);
+	FreeErrorData(error);
+	return message;
+}

@@ -9,12 +9,15 @@
  */
 #include "postgres.h"
 
+#include <limits.h>
+
 #include "guc.h"
 #include "utils/guc.h"
 
 char	   *es_guc_store;
 char	   *es_guc_actor;
 char	   *es_guc_causation_id;
+int			es_guc_clock_offset;
 char	   *es_guc_command_id;
 char	   *es_guc_correlation_id;
 char	   *es_guc_traceparent;
@@ -40,6 +43,11 @@ es_guc_init(void)
 	define_string("eventsourcing.causation_id",
 				  "What caused it: metadata key \"causation_id\" of the events appended.",
 				  &es_guc_causation_id, "");
+	DefineCustomIntVariable("eventsourcing.clock_offset",
+							"Moves the clock of leases, retries and timers on, for tests.",
+							NULL, &es_guc_clock_offset, 0, INT_MIN, INT_MAX,
+							PGC_SUSET, GUC_UNIT_MS | GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE,
+							NULL, NULL, NULL);
 	define_string("eventsourcing.command_id",
 				  "The command: metadata key \"command_id\" of the events appended.",
 				  &es_guc_command_id, "");

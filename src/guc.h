@@ -10,6 +10,9 @@
 
 extern char *es_guc_store;
 
+/* for tests: added to the clock of leases, retries and timers, in ms */
+extern int	es_guc_clock_offset;
+
 /* merged into the metadata of what the transaction appends; "" is unset */
 extern char *es_guc_actor;
 extern char *es_guc_causation_id;

@@ -44,6 +44,13 @@ typedef struct EsKnownId
 	Datum		data;
 } EsKnownId;
 
+/* Where an event is. */
+typedef struct EsPlace
+{
+	int64		position;
+	text	   *stream;
+} EsPlace;
+
 /*
  * Takes an event that a scan found; its datums are gone when it returns.
  * False ends the scan.
@@ -54,8 +61,8 @@ typedef bool (*EsEventSink) (const EsEvent *event, void *arg);
 typedef enum EsVisibility
 {
 	ES_SEE_STATEMENT,			/* as the caller, what his statement sees */
-	ES_SEE_ALL					/* as the owner, past row security, all that is
-								 * committed by now */
+	ES_SEE_ALL					/* as the owner, past row security, all that
+								 * is committed by now */
 } EsVisibility;
 
 /* Which events of a stream, and in which order. */
@@ -90,6 +97,10 @@ extern void es_log_scan_stream(EsStore *store, Datum stream,
 							   EsEventSink sink, void *arg);
 extern void es_log_scan_positions(EsStore *store, const EsPositionRange *range,
 								  EsEventSink sink, void *arg);
+extern void es_log_scan_list(EsStore *store, ArrayType *positions,
+							 EsEventSink sink, void *arg);
+extern int	es_log_find_places(EsStore *store, ArrayType *positions,
+							   EsPlace **places);
 extern int64 es_log_stream_version(EsStore *store, Datum stream);
 extern int64 es_log_head(EsStore *store);
 extern int64 es_log_last_position(EsStore *store);

@@ -163,6 +163,18 @@ static const EsQuery by_position[] = {
 	BY_POSITION(BY_CATEGORY BY_TYPES BY_TAGS)
 };
 
+static const EsQuery by_list = {
+	"SELECT " EVENT_COLUMNS " FROM {es}.events"
+	" WHERE position OPERATOR(pg_catalog.=) ANY ($1) ORDER BY position",
+	1, {INT8ARRAYOID}
+};
+
+static const EsQuery places_query = {
+	"SELECT position, stream FROM {es}.events"
+	" WHERE position OPERATOR(pg_catalog.=) ANY ($1) ORDER BY position",
+	1, {INT8ARRAYOID}
+};
+
 static void
 connect(void)
 {
@@ -585,6 +597,43 @@ es_log_scan_positions(EsStore *store, const EsPositionRange *range,
 	if (range->tags != NULL)
 		filters |= FILTER_TAGS;
 	scan(store, &by_position[filters], values, nulls, false, sink, arg);
+}
+
+/*
+ * Feeds the sink with the events at these positions, in their order, as far as
+ * the caller may see them.
+ */
+void
+es_log_scan_list(EsStore *store, ArrayType *positions, EsEventSink sink, void *arg)
+{
+	Datum		value = PointerGetDatum(positions);
+	bool		isnull = false;
+
+	scan(store, &by_list, &value, &isnull, true, sink, arg);
+}
+
+/*
+ * Returns how many of the positions have an event, and these with their
+ * streams, in the order of positions: all rows, whoever asks, as of now.
+ */
+int
+es_log_find_places(EsStore *store, ArrayType *positions, EsPlace **places)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Datum		value = PointerGetDatum(positions);
+	int			nplaces;
+
+	connect();
+	select_all_rows(store, &places_query, &value, true, 0);
+	nplaces = (int) SPI_processed;
+	*places = MemoryContextAlloc(caller, Max(nplaces, 1) * sizeof(EsPlace));
+	for (int i = 0; i < nplaces; i++)
+	{
+		(*places)[i].position = DatumGetInt64(result_value(i, 1));
+		(*places)[i].stream = es_result_copy(i, 2);
+	}
+	finish();
+	return nplaces;
 }
 
 /*

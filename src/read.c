@@ -25,6 +25,7 @@
 #include "nodes/execnodes.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/supportnodes.h"
+#include "read.h"
 #include "upcast.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -110,8 +111,8 @@ es_read(PG_FUNCTION_ARGS)
  * Returns the limit for reading by position from "after" on: the safe position,
  * and in REPEATABLE READ no further than the transaction's snapshot is complete.
  */
-static int64
-safe_limit(EsStore *store, int64 after)
+int64
+es_read_limit(EsStore *store, int64 after)
 {
 	int64		safe = es_floor_safe(store);
 	int64		unseen = es_log_first_unseen(store, after, safe);
@@ -137,7 +138,7 @@ es_read_all(PG_FUNCTION_ARGS)
 		range.types = es_upcast_types(store, PG_GETARG_ARRAYTYPE_P(3));
 	if (!PG_ARGISNULL(4) && ARR_NDIM(PG_GETARG_ARRAYTYPE_P(4)) > 0)
 		range.tags = PG_GETARG_ARRAYTYPE_P(4);
-	range.upto = safe_limit(store, range.after);
+	range.upto = es_read_limit(store, range.after);
 
 	begin_reading(&reading, fcinfo, store);
 	es_log_scan_positions(store, &range, put_event, &reading);
@@ -169,7 +170,7 @@ es_head_position(PG_FUNCTION_ARGS)
 Datum
 es_safe_position(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_INT64(safe_limit(es_store_current(), 0));
+	PG_RETURN_INT64(es_read_limit(es_store_current(), 0));
 }
 
 /*

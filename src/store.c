@@ -179,6 +179,7 @@ look_up(EsStore *store)
 		store->sequence = get_relname_relid("events_position_seq", store->schema);
 		for (int i = 0; i < ES_STORE_DEFINITIONS; i++)
 			store->definitions[i] = get_relname_relid(definition_tables[i], store->schema);
+		store->subscriptions = get_relname_relid("subscriptions", store->schema);
 	}
 	if (!OidIsValid(marker) || !OidIsValid(store->events) || !OidIsValid(store->sequence))
 	{
@@ -350,6 +351,33 @@ es_store_select(EsStore *store, const EsQuery *query, Datum *values,
 				const char *nulls, bool as_statement)
 {
 	return run_as_owner(store, query, values, nulls, as_statement);
+}
+
+/*
+ * Returns a value of the result in SPI_tuptable; rows count from 0, columns
+ * from 1.
+ */
+Datum
+es_result_value(uint64 row, int column, bool *isnull)
+{
+	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc,
+						 column, isnull);
+}
+
+/*
+ * Returns one of variable length, detoasted, as a copy that outlives
+ * SPI_finish(), or NULL.
+ */
+void *
+es_result_copy(uint64 row, int column)
+{
+	bool		isnull;
+	Datum		value = es_result_value(row, column, &isnull);
+
+	if (isnull)
+		return NULL;
+	value = PointerGetDatum(PG_DETOAST_DATUM(value));
+	return DatumGetPointer(SPI_datumTransfer(value, false, -1));
 }
 
 /*

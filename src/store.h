@@ -30,6 +30,7 @@ typedef struct EsStore
 	Oid			events;
 	Oid			sequence;		/* of positions */
 	Oid			definitions[ES_STORE_DEFINITIONS];	/* see store.c */
+	Oid			subscriptions;	/* the view, whose rights make a consumer */
 
 	LOCKTAG		floor;			/* floor.c: the lock taken last */
 	uint64		sequence_checked;	/* append.c: the epoch when it was */
@@ -60,5 +61,7 @@ extern uint64 es_store_execute(EsStore *store, const EsQuery *query, Datum *valu
 							   const char *nulls);
 extern uint64 es_store_select(EsStore *store, const EsQuery *query, Datum *values,
 							  const char *nulls, bool as_statement);
+extern Datum es_result_value(uint64 row, int column, bool *isnull);
+extern void *es_result_copy(uint64 row, int column);
 
 #endif							/* ES_STORE_H */

@@ -144,6 +144,7 @@ BEGIN
             ALTER TABLE %1$I.%2$I ENABLE ALWAYS TRIGGER es_definition_changed
         $ddl$, name, definitions);
     END LOOP;
+    PERFORM @extschema@.es_install_subscription_views(name);
 END
 $$;
 
@@ -202,6 +203,11 @@ BEGIN
     EXECUTE format('GRANT SELECT ON %1$I.events, %1$I.streams, %1$I.open_appends TO %2$I', store, role);
     IF level = 'writer' THEN
         EXECUTE format('GRANT INSERT ON %I.events TO %I', store, role);
+    END IF;
+    IF level = 'consumer' THEN
+        -- The view is not updatable: these are marks that the functions check.
+        EXECUTE format('GRANT SELECT, INSERT, UPDATE ON %I.subscriptions TO %I', store, role);
+        EXECUTE format('GRANT SELECT ON %I.parked TO %I', store, role);
     END IF;
 END
 $$;

@@ -89,7 +89,53 @@ BEGIN
             new_type text COLLATE "C" NOT NULL
         );
         COMMENT ON TABLE %1$I.renamed_types IS
-            'Event types that are read under another name than they were stored; written by es_rename_type()'
+            'Event types that are read under another name than they were stored; written by es_rename_type()';
+
+        -- Subscriptions: src/subscription.c has the rules.  The two that
+        -- change with every batch leave room for it on their pages.
+        CREATE TABLE %1$I.subscription_cursors (
+            name         text COLLATE "C" PRIMARY KEY,
+            taken        bigint NOT NULL,
+            max_attempts int NOT NULL,
+            backoff      interval NOT NULL,
+            max_backoff  interval NOT NULL,
+            category     text COLLATE "C",
+            types        text[] COLLATE "C",
+            tags         text[] COLLATE "C",
+            role         name NOT NULL,
+            created_at   timestamptz NOT NULL DEFAULT now()
+        ) WITH (fillfactor = 20);
+        COMMENT ON TABLE %1$I.subscription_cursors IS
+            'Every subscription: what it wants, and up to which position its events were taken from the log';
+
+        CREATE TABLE %1$I.leases (
+            subscription text COLLATE "C" NOT NULL,
+            position     bigint NOT NULL,
+            leased_until timestamptz NOT NULL,
+            consumer     text COLLATE "C" NOT NULL,
+            positions    bigint[] NOT NULL,
+            streams      bigint[] NOT NULL,
+            attempts     int[],
+            PRIMARY KEY (subscription, position)
+        ) WITH (fillfactor = 50);
+        COMMENT ON TABLE %1$I.leases IS
+            'Events that a consumer works on: a row for each fetch, with their positions, a hash of each one''s stream, and how often it had been given back';
+
+        CREATE TABLE %1$I.deliveries (
+            subscription text COLLATE "C" NOT NULL,
+            stream       text COLLATE "C" NOT NULL,
+            position     bigint NOT NULL,
+            retry_at     timestamptz,
+            parked_at    timestamptz,
+            attempts     int NOT NULL,
+            company      "char" NOT NULL,
+            error        text,
+            PRIMARY KEY (subscription, stream, position)
+        );
+        CREATE INDEX deliveries_retry_idx ON %1$I.deliveries (subscription, retry_at)
+            WHERE retry_at IS NOT NULL;
+        COMMENT ON TABLE %1$I.deliveries IS
+            'Events taken from the log that are neither done nor leased: failed, parked, or behind one of their stream that is'
     $ddl$, name);
 END
 $$;

@@ -67,7 +67,7 @@ typedef struct Registry
 	uint64		functions;		/* es_owner_functions() then */
 	MemoryContext context;
 	int			nnames;
-	KnownName   *names;			/* sorted by name */
+	KnownName  *names;			/* sorted by name */
 } Registry;
 
 struct EsUpcast
@@ -190,7 +190,7 @@ read_registry(Registry *registry)
 			char	   *type_name = SPI_getvalue(row, desc, 1);
 			char	   *name = SPI_getvalue(row, desc, 2);
 			char	   *function = SPI_getvalue(row, desc, 4);
-			KnownName   *entry = &registry->names[registry->nnames++];
+			KnownName  *entry = &registry->names[registry->nnames++];
 
 			if (type == NULL || strcmp(type->name, type_name) != 0)
 			{
@@ -251,7 +251,7 @@ find_type(Registry *registry, text *name)
 	while (low < high)
 	{
 		int			middle = (low + high) / 2;
-		KnownName   *entry = &registry->names[middle];
+		KnownName  *entry = &registry->names[middle];
 		int			order = compare_bytes(bytes, length, entry->name, entry->length);
 
 		if (order == 0)
@@ -496,7 +496,7 @@ es_upcast_describe(EsStore *store, StringInfo description)
 
 	for (int i = 0; i < registry->nnames; i++)
 	{
-		KnownName   *name = &registry->names[i];
+		KnownName  *name = &registry->names[i];
 
 		appendStringInfo(description, "type %s is %s\n", name->name, name->type->name);
 		if (strcmp(name->name, name->type->name) != 0)

@@ -1,0 +1,15 @@
+/*-------------------------------------------------------------------------
+ *
+ * delivery.h
+ *		Which events of a subscription may be delivered next.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ES_DELIVERY_H
+#define ES_DELIVERY_H
+
+#include "subscription.h"
+
+extern EsDeliveries *es_delivery_take(EsSubscription *sub, int max_count);
+
+#endif							/* ES_DELIVERY_H */
