@@ -434,6 +434,18 @@ WITH result AS (
 SELECT state -> 'a' = (SELECT jsonb_agg(e ORDER BY i, n) FROM generate_series(1, 500) i, LATERAL (VALUES (1, to_jsonb(i)), (2, to_jsonb(i % 100)), (3, to_jsonb('x' || i))) v(n, e)),
        jsonb_array_length(state -> 's'), state -> 's' -> 1000, state #> '{a,1499}'
     FROM result;
+-- names that differ late, out of order
+WITH result AS (
+    SELECT fold('{"E": {"$merge": "$"}}', '{}', array_agg(jsonb_build_object('the same beginning ' || i % 37 || ' ' || i, i) ORDER BY i DESC)) AS state FROM generate_series(100, 300) i)
+SELECT state = (SELECT jsonb_object_agg('the same beginning ' || i % 37 || ' ' || i, i) FROM generate_series(100, 300) i),
+       (SELECT count(*) FROM generate_series(100, 300) i WHERE state -> ('the same beginning ' || i % 37 || ' ' || i) = to_jsonb(i))
+    FROM result;
+-- a set that was searched by hash, then changed in other ways
+SELECT try(format('[{"$addToSet": {"a": {"$each": [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, {"x": 1}]}}}, %s, {"$addToSet": {"a": {"$each": [1, 2, 9, 11, 12, {"x": 1}, {"x": 2}, null]}}}]', change)::jsonb, '{}')
+    FROM (VALUES (1, '{"$set": {"a.1": 12}}'), (2, '{"$set": {"a.11.x": 2}}'), (3, '{"$unset": "a.8"}'), (4, '{"$pull": {"a": 2}}'),
+        (5, '{"$push": {"a": {"$each": [], "$slice": 10}}}'), (6, '{"$push": {"a": {"$each": [], "$slice": -3}}}'),
+        (7, '{"$push": {"a": {"$each": [12], "$position": 0}}}'), (8, '{"$push": {"a": {"$each": [12, 11], "$slice": 9, "$position": 5}}}'),
+        (9, '{"$inc": {"a.10": 1}}'), (10, '{"$set": {"a": [12]}}')) v(n, change) ORDER BY n;
 -- so much garbage in one event that the state is compacted
 SELECT es_apply_rules('{"E": [{"$set": {"big": "$.big", "o.k": 1}}, {"$push": {"l": "$.big", "s": "x"}}, {"$unset": "big"}, {"$addToSet": {"s": "y"}}, {"$set": {"l": []}}]}',
         '{"o": {"a": 1}, "s": []}', ROW(1, 's', 1, 'E', jsonb_build_object('big', repeat('x', 2000000)), NULL, NULL, NULL, now())::es_event);

@@ -13,6 +13,7 @@
  * Memory: "batch" holds the collected events and is reset after each batch.  The
  * state alternates between two contexts: an apply call allocates in the one that
  * does not hold its input, so the fold's memory does not grow with the stream.
+ * Rules keep the state as a tree; only what is shown to a sink alternates.
  *
  *-------------------------------------------------------------------------
  */
@@ -75,6 +76,9 @@ es_reducer_create(EsStore *store, EsAggregate *aggregate, Jsonb *state,
 	reducer->arg = arg;
 	reducer->context = context;
 	reducer->state = state != NULL ? state : aggregate->initial;
+	for (int i = 0; i < 2; i++)
+		reducer->states[i] = AllocSetContextCreate(context, "eventsourcing fold state",
+												   ALLOCSET_DEFAULT_SIZES);
 	if (aggregate->rules != NULL)
 	{
 		reducer->tree = es_state_create(reducer->state, context);
@@ -84,9 +88,6 @@ es_reducer_create(EsStore *store, EsAggregate *aggregate, Jsonb *state,
 
 	reducer->batch = AllocSetContextCreate(context, "eventsourcing fold batch",
 										   ALLOCSET_DEFAULT_SIZES);
-	for (int i = 0; i < 2; i++)
-		reducer->states[i] = AllocSetContextCreate(context, "eventsourcing fold state",
-												   ALLOCSET_DEFAULT_SIZES);
 
 	fmgr_info_cxt(es_owner_function(store, aggregate->apply), &reducer->apply, context);
 	reducer->event_desc = lookup_rowtype_tupdesc_copy(es_event_type(), -1);
@@ -205,21 +206,32 @@ flush(EsReducer *reducer)
 }
 
 /*
- * Runs the rules for one event, and shows the result to the sink.
+ * Runs the rules for one event, and shows the result to the sink.  An event
+ * that changes nothing costs the sink no copy of the state.
  */
 static void
 apply_rules(EsReducer *reducer, const EsEvent *event)
 {
-	Jsonb	   *before;
+	Jsonb	   *before = reducer->state;
 
-	if (reducer->sink == NULL)
-	{
-		es_rules_apply(reducer->aggregate->rules, reducer->tree, event);
-		return;
-	}
-	before = es_state_get(reducer->tree);
 	es_rules_apply(reducer->aggregate->rules, reducer->tree, event);
-	reducer->sink(event, before, es_state_get(reducer->tree), reducer->arg);
+	if (reducer->sink == NULL)
+		return;
+
+	if (es_state_changed(reducer->tree))
+	{
+		MemoryContext oldcontext;
+
+		oldcontext = MemoryContextSwitchTo(reducer->states[1 - reducer->current]);
+		reducer->state = es_state_get(reducer->tree);
+		MemoryContextSwitchTo(oldcontext);
+	}
+	reducer->sink(event, before, reducer->state, reducer->arg);
+	if (reducer->state != before)
+	{
+		MemoryContextReset(reducer->states[reducer->current]);
+		reducer->current = 1 - reducer->current;
+	}
 }
 
 /*

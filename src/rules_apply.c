@@ -72,6 +72,7 @@ static void
 touch(EsView *view, Target *target)
 {
 	view->state->jsonb = NULL;
+	view->state->changed = true;
 	for (int i = 0; i < target->nparents; i++)
 	{
 		target->parents[i]->packed = NULL;

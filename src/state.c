@@ -62,7 +62,6 @@ reset_memory(EsState *state)
 	state->end = NULL;
 	state->chunk = CHUNK_MIN;
 	state->used = 0;
-	state->written = 0;
 	state->limit = COMPACT_MIN;
 }
 
@@ -98,18 +97,18 @@ es_state_create(Jsonb *initial, MemoryContext parent)
 	state->parent = parent;
 	reset_memory(state);
 	set_root(state, copy_jsonb(initial, state->mcxt));
+	state->changed = false;
 	return state;
 }
 
-/* Replaces the value; value may be what es_state_peek() returned. */
+/* Replaces the value by a copy of this one. */
 void
 es_state_set(EsState *state, Jsonb *value)
 {
-	MemoryContext old = state->mcxt;
-
+	MemoryContextDelete(state->mcxt);
 	reset_memory(state);
 	set_root(state, copy_jsonb(value, state->mcxt));
-	MemoryContextDelete(old);
+	state->changed = false;
 }
 
 void
@@ -119,31 +118,28 @@ es_state_destroy(EsState *state)
 	pfree(state);
 }
 
-/*
- * Returns the value as jsonb that belongs to the state: good until the next
- * event is applied.  While the value doesn't change, neither does the
- * pointer, so that a caller can tell.
- */
-const Jsonb *
-es_state_peek(EsState *state)
-{
-	if (state->jsonb == NULL)
-	{
-		Size		guess = state->size + (state->used - state->written);
-
-		state->jsonb = es_node_write(&state->root, state->mcxt, guess);
-		state->size = VARSIZE(state->jsonb);
-		state->used += Max(guess, state->size);
-		state->written = state->used;
-	}
-	return state->jsonb;
-}
-
 /* Returns the value as jsonb in the current memory context. */
 Jsonb *
 es_state_get(EsState *state)
 {
-	return copy_jsonb(es_state_peek(state), CurrentMemoryContext);
+	Jsonb	   *result;
+
+	state->changed = false;
+	if (state->jsonb != NULL)
+		return copy_jsonb(state->jsonb, CurrentMemoryContext);
+	result = es_node_write(&state->root, CurrentMemoryContext, state->size);
+	state->size = VARSIZE(result);
+	return result;
+}
+
+/*
+ * Has the value changed since it was set or es_state_get() returned it?  It
+ * may have been changed to what it was.
+ */
+bool
+es_state_changed(EsState *state)
+{
+	return state->changed;
 }
 
 /*

@@ -116,9 +116,9 @@ typedef struct EsState
 	Size		chunk;			/* size of the next piece taken from mcxt */
 	Size		used;			/* brought in since the last compaction */
 	Size		limit;			/* compact when used exceeds this */
-	Size		written;		/* used when jsonb was last written */
-	Size		size;			/* of jsonb then */
-	Jsonb	   *jsonb;			/* the state in mcxt, NULL if changed since */
+	Size		size;			/* of the value as jsonb when last written */
+	Jsonb	   *jsonb;			/* the value in mcxt, NULL if changed since */
+	bool		changed;		/* since es_state_get() or es_state_set() */
 	EsNode		root;
 } EsState;
 
@@ -138,7 +138,7 @@ typedef struct EsCursor
 extern EsState *es_state_create(Jsonb *initial, MemoryContext parent);
 extern void es_state_set(EsState *state, Jsonb *value);
 extern Jsonb *es_state_get(EsState *state);
-extern const Jsonb *es_state_peek(EsState *state);
+extern bool es_state_changed(EsState *state);
 extern void es_state_destroy(EsState *state);
 extern void es_state_compact(EsState *state);
 extern void *es_state_alloc_slow(EsState *state, Size size);

@@ -475,7 +475,7 @@ es_node_write(EsNode *node, MemoryContext mcxt, Size guess)
 {
 	Writer		writer;
 
-	writer.capacity = Max(guess, 64);
+	writer.capacity = guess + guess / 4 + 64;
 	writer.data = MemoryContextAllocHuge(mcxt, writer.capacity);
 	writer.length = 0;
 
