@@ -453,5 +453,16 @@ SELECT es_apply_rules('{"E": [{"$set": {"big": "$.big", "o.k": 1}}, {"$push": {"
 SELECT es_apply_rules('{"E": {"$set": {"a": "$.s", "b": "$.s", "c": "$.s"}}}', '{}',
         ROW(1, 's', 1, 'E', jsonb_build_object('s', repeat('x', 100000000)), NULL, NULL, NULL, now())::es_event) IS NULL;
 
+--
+-- several events in one fold: nothing of an event is referred to afterwards
+--
+SELECT es_create_store('rules');
+SET eventsourcing.store = 'rules';
+SELECT es_create_aggregate('Box', rules => '{"Put": {"$push": {"words": "$.word", "pairs": {"$each": ["$.pair"]}}, "$set": {"last": "$.word"}, "$addToSet": {"set": "$.pair"}, "$merge": {"by_name": "$.named"}, "$max": {"longest": "$.word"}}}');
+SELECT es_append('Box-1', 'Put', jsonb_build_object('word', repeat(chr(96 + i), i), 'pair', jsonb_build_array(i, i + 0.5), 'named', jsonb_build_object('name ' || i, chr(96 + i)))) FROM generate_series(1, 4) i;
+SELECT * FROM es_load('Box-1');
+RESET eventsourcing.store;
+SELECT es_drop_store('rules', confirm => true);
+
 DROP TABLE cases;
 DROP FUNCTION try, results, fold;
