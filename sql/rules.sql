@@ -459,6 +459,10 @@ SELECT es_apply_rules('{"E": {"$set": {"a": "$.s", "b": "$.s", "c": "$.s"}}}', '
 SELECT es_create_store('rules');
 SET eventsourcing.store = 'rules';
 SELECT es_create_aggregate('Box', rules => '{"Put": {"$push": {"words": "$.word", "pairs": {"$each": ["$.pair"]}}, "$set": {"last": "$.word"}, "$addToSet": {"set": "$.pair"}, "$merge": {"by_name": "$.named"}, "$max": {"longest": "$.word"}}}');
+-- checked when they are created
+\set VERBOSITY default
+SELECT es_create_aggregate('Bad', rules => '{"Put": {"$inc": {"a..b": 1}}}');
+SELECT es_create_aggregate('Bad', rules => '{"Put": {"$inc": {"a": 1}}}', initial => '[]');
 SELECT es_append('Box-1', 'Put', jsonb_build_object('word', repeat(chr(96 + i), i), 'pair', jsonb_build_array(i, i + 0.5), 'named', jsonb_build_object('name ' || i, chr(96 + i)))) FROM generate_series(1, 4) i;
 SELECT * FROM es_load('Box-1');
 RESET eventsourcing.store;

@@ -273,7 +273,14 @@ es_create_aggregate(PG_FUNCTION_ARGS)
 	es_check_argument(fcinfo, 4, "snapshot_every");
 	es_check_argument(fcinfo, 5, "code_version");
 	if (!PG_ARGISNULL(2))
+	{
 		(void) es_rules_compile(PG_GETARG_JSONB_P(2), CurrentMemoryContext);
+		if (!JB_ROOT_IS_OBJECT(PG_GETARG_JSONB_P(3)))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("the initial state must be an object for rules"),
+					 errhint("Rules change the members of an object; start with '{}'.")));
+	}
 	if (PG_GETARG_INT32(4) < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
