@@ -16,6 +16,7 @@ MODULE_big   = eventsourcing
 OBJS = \
 	src/aggregate.o \
 	src/append.o \
+	src/capture.o \
 	src/catalog.o \
 	src/clock.o \
 	src/consume.o \
@@ -68,6 +69,7 @@ INSTALL_SQL = \
 	src/inspect.sql \
 	src/upcast.sql \
 	src/verify.sql \
+	src/capture.sql \
 	src/interchange.sql \
 	src/import.sql \
 	src/testing.sql
@@ -87,6 +89,7 @@ TEMP         = --temp-config=$(TEMP_CONFIG) --load-extension=$(EXTENSION)
 
 REGRESS = \
 	append \
+	capture \
 	interchange \
 	rules \
 	rules_reference \

@@ -210,29 +210,37 @@ look_up(EsStore *store)
 }
 
 /*
- * Returns the store that the setting eventsourcing.store names, with its
- * relations looked up; the entry lives as long as the backend.  Raises 42704
- * where there is no such store, 55000 for a layout that we don't know.
+ * Returns the store of that name with its relations looked up; the entry lives
+ * as long as the backend.  Raises 42704 where there is no such store, 55000 for
+ * a layout that we don't know.
+ */
+EsStore *
+es_store_named(const char *name)
+{
+	NameData	key;
+	EsStore    *store;
+	bool		found;
+
+	namestrcpy(&key, name);
+	store = hash_search(stores, NameStr(key), HASH_ENTER, &found);
+	if (!found)
+		memset((char *) store + NAMEDATALEN, 0, sizeof(EsStore) - NAMEDATALEN);
+	if (!store->valid)
+		look_up(store);
+	return store;
+}
+
+/*
+ * Returns the store that the setting eventsourcing.store names; otherwise the
+ * same.
  */
 EsStore *
 es_store_current(void)
 {
-	EsStore    *store = current;
-
-	if (store == NULL || strcmp(NameStr(store->name), es_guc_store) != 0)
-	{
-		NameData	key;
-		bool		found;
-
-		namestrcpy(&key, es_guc_store);
-		store = hash_search(stores, NameStr(key), HASH_ENTER, &found);
-		if (!found)
-			memset((char *) store + NAMEDATALEN, 0, sizeof(EsStore) - NAMEDATALEN);
-		current = store;
-	}
-	if (!store->valid)
-		look_up(store);
-	return store;
+	if (current == NULL || !current->valid ||
+		strcmp(NameStr(current->name), es_guc_store) != 0)
+		current = es_store_named(es_guc_store);
+	return current;
 }
 
 /*

@@ -53,6 +53,7 @@ typedef struct EsQuery
 
 extern void es_store_init(void);
 extern EsStore *es_store_current(void);
+extern EsStore *es_store_named(const char *name);
 extern Oid	es_store_events_or_none(void);
 extern SPIPlanPtr es_store_plan(EsStore *store, const EsQuery *query);
 extern char *es_store_expand(EsStore *store, const char *sql);

@@ -1,0 +1,188 @@
+/*-------------------------------------------------------------------------
+ *
+ * capture.c
+ *		Events from an ordinary table.
+ *
+ * A row trigger on a table that an application goes on using as before: each row
+ * is a stream, and each change of it an event, in the same transaction.
+ *
+ * The events are appended with the rights of the table's owner, as a foreign
+ * key's checks are: who writes the table needs no rights on the store, and who
+ * puts the trigger on a table of his own gains none.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "append.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+PG_FUNCTION_INFO_V1(es_capture_row);
+
+/*
+ * Returns the stream of a row: the category and the value of the key column.
+ */
+static text *
+row_stream(HeapTuple row, TupleDesc desc, const char *category, int key)
+{
+	char	   *value = SPI_getvalue(row, desc, key);
+
+	if (value == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_NOT_NULL_VIOLATION),
+				 errmsg("cannot capture a row whose key \"%s\" is NULL",
+						NameStr(TupleDescAttr(desc, key - 1)->attname))));
+	return cstring_to_text(psprintf("%s-%s", category, value));
+}
+
+/*
+ * Returns the row as an object.
+ */
+static Jsonb *
+row_object(HeapTuple row, TupleDesc desc)
+{
+	Datum		json = DirectFunctionCall1(row_to_json, heap_copy_tuple_as_datum(row, desc));
+
+	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
+											  CStringGetDatum(TextDatumGetCString(json))));
+}
+
+static bool
+is_changed(HeapTuple before, HeapTuple after, TupleDesc desc, JsonbValue *name)
+{
+	char	   *column = pnstrdup(name->val.string.val, name->val.string.len);
+	int			attnum = SPI_fnumber(desc, column);
+	bool		before_null;
+	bool		after_null;
+	Datum		before_value = heap_getattr(before, attnum, desc, &before_null);
+	Datum		after_value = heap_getattr(after, attnum, desc, &after_null);
+	Form_pg_attribute attr = TupleDescAttr(desc, attnum - 1);
+
+	if (before_null || after_null)
+		return before_null != after_null;
+	return !datum_image_eq(before_value, after_value, attr->attbyval, attr->attlen);
+}
+
+/*
+ * Returns an object of the columns that changed, with their new values, or NULL
+ * where none did.
+ */
+static Jsonb *
+changed_columns(HeapTuple before, HeapTuple after, TupleDesc desc)
+{
+	JsonbParseState *state = NULL;
+	JsonbIterator *it = JsonbIteratorInit(&row_object(after, desc)->root);
+	JsonbIteratorToken token;
+	JsonbValue	key;
+	JsonbValue	value;
+	int			nchanged = 0;
+
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
+	{
+		if (token != WJB_KEY)
+			continue;
+		(void) JsonbIteratorNext(&it, &value, true);
+		if (!is_changed(before, after, desc, &key))
+			continue;
+		pushJsonbValue(&state, WJB_KEY, &key);
+		pushJsonbValue(&state, WJB_VALUE, &value);
+		nchanged++;
+	}
+	value = *pushJsonbValue(&state, WJB_END_OBJECT, NULL);
+	return nchanged > 0 ? JsonbValueToJsonb(&value) : NULL;
+}
+
+static void
+append_event(EsStore *store, text *stream, const char *type, Jsonb *data)
+{
+	EsNewEvent	event = {0};
+
+	event.type = cstring_to_text(type);
+	event.data = data;
+	(void) es_append_to(store, stream, 1, &event, ES_VERSION_ANY, NULL);
+}
+
+static Jsonb *
+empty_object(void)
+{
+	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
+}
+
+/*
+ * es_capture_row(store, category, key): the row trigger, and the statement
+ * trigger that refuses TRUNCATE.
+ */
+Datum
+es_capture_row(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+	TupleDesc	desc;
+	EsStore    *store;
+	const char *category;
+	int			key;
+	text	   *stream;
+	Oid			save_userid;
+	int			save_sec_context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || trigdata->tg_trigger->tgnargs != 3)
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("es_capture_row() can only be called as a trigger that es_capture() made")));
+	if (TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot truncate \"%s\": its rows are captured as events",
+						RelationGetRelationName(trigdata->tg_relation)),
+				 errhint("DELETE the rows, or end the capture with es_uncapture().")));
+
+	desc = RelationGetDescr(trigdata->tg_relation);
+	store = es_store_named(trigdata->tg_trigger->tgargs[0]);
+	category = trigdata->tg_trigger->tgargs[1];
+	key = SPI_fnumber(desc, trigdata->tg_trigger->tgargs[2]);
+	if (key <= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_COLUMN),
+				 errmsg("column \"%s\", the key of captured table \"%s\", does not exist",
+						trigdata->tg_trigger->tgargs[2],
+						RelationGetRelationName(trigdata->tg_relation)),
+				 errhint("Capture the table again with es_capture().")));
+	stream = row_stream(trigdata->tg_trigtuple, desc, category, key);
+
+	GetUserIdAndSecContext(&save_userid, &save_sec_context);
+	SetUserIdAndSecContext(RelationGetForm(trigdata->tg_relation)->relowner,
+						   save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
+	if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event))
+		append_event(store, stream, "Created", row_object(trigdata->tg_trigtuple, desc));
+	else if (TRIGGER_FIRED_BY_DELETE(trigdata->tg_event))
+		append_event(store, stream, "Deleted", empty_object());
+	else
+	{
+		text	   *new_stream = row_stream(trigdata->tg_newtuple, desc, category, key);
+		Jsonb	   *changed;
+
+		if (!DatumGetBool(DirectFunctionCall2(byteaeq, PointerGetDatum(stream),
+											  PointerGetDatum(new_stream))))
+		{
+			/* another key is another thing */
+			append_event(store, stream, "Deleted", empty_object());
+			append_event(store, new_stream, "Created",
+						 row_object(trigdata->tg_newtuple, desc));
+		}
+		else if ((changed = changed_columns(trigdata->tg_trigtuple,
+											trigdata->tg_newtuple, desc)) != NULL)
+			append_event(store, stream, "Updated", changed);
+	}
+	SetUserIdAndSecContext(save_userid, save_sec_context);
+	return PointerGetDatum(NULL);
+}
