@@ -2,7 +2,8 @@
 \set QUIET on
 \pset format unaligned
 SET client_min_messages = warning;
-SELECT es_create_store();
+SELECT es_create_store('subs');
+SET eventsourcing.store = 'subs';
 
 -- an empty store, and names that are not there
 \set VERBOSITY default
@@ -15,7 +16,7 @@ SELECT es_drop_subscription('mail');
 SELECT es_create_subscription('mail');
 SELECT es_create_subscription('mail');
 SELECT * FROM es_fetch('mail', 'a');
-SELECT name, position, lag, leased, parked FROM es.subscriptions;
+SELECT name, position, lag, leased, parked FROM subs.subscriptions;
 
 -- arguments
 \set VERBOSITY terse
@@ -38,10 +39,10 @@ CREATE FUNCTION take(subscription text, consumer text, max_count int DEFAULT 100
     AS 'SELECT stream, type, attempt FROM es_fetch(subscription, consumer, max_count)';
 CREATE FUNCTION at(wanted text[]) RETURNS bigint[]
     LANGUAGE sql
-    AS 'SELECT array_agg(position ORDER BY position) FROM es.events WHERE type = ANY (wanted)';
+    AS 'SELECT array_agg(position ORDER BY position) FROM subs.events WHERE type = ANY (wanted)';
 CREATE VIEW state AS
     SELECT name, lag = 0 AS current, leased, waiting, parked, consumers
-      FROM es.subscriptions ORDER BY name;
+      FROM subs.subscriptions ORDER BY name;
 
 -- in order, each event once
 SELECT es_append('Order-1', 'a1');
@@ -79,8 +80,8 @@ SELECT type, data, metadata, tags, version, leased_until > now() + '20 seconds' 
 SELECT * FROM take('late', 'a');
 SELECT * FROM take('now', 'a');
 SELECT * FROM state;
-SELECT es_drop_subscription(name) FROM es.subscriptions WHERE name <> 'mail' ORDER BY name;
-SELECT count(*) FROM es.leases;
+SELECT es_drop_subscription(name) FROM subs.subscriptions WHERE name <> 'mail' ORDER BY name;
+SELECT count(*) FROM subs.leases;
 
 -- a lease that ran out: delivered again, and its holder hears of it
 SELECT es_append('Order-1', 'a3');
@@ -136,12 +137,12 @@ SELECT * FROM take('mail', 'a');
 SELECT es_ack('mail', 'a', at('{e1}'));
 SELECT stream, (at('{a6}'))[1] = position AS a6, attempts, error,
        retry_at < now() + '1 second' AS in_a_second
-  FROM es.deliveries ORDER BY position;
+  FROM subs.deliveries ORDER BY position;
 -- again, and the attempt is counted
 SET eventsourcing.clock_offset = '1min';
 SELECT * FROM take('mail', 'a');
 SELECT es_nack('mail', 'a', (at('{a6}'))[1], 'still down');
-SELECT error, attempts FROM es.deliveries WHERE retry_at IS NOT NULL;
+SELECT error, attempts FROM subs.deliveries WHERE retry_at IS NOT NULL;
 SET eventsourcing.clock_offset = '2min';
 SELECT * FROM take('mail', 'a');
 SELECT es_nack('mail', 'a', (at('{a6}'))[1], 'tell me when', retry_in => '1 day');
@@ -156,7 +157,7 @@ SELECT es_append('Order-4', 'e2');
 SELECT * FROM take('mail', 'a');
 SELECT es_ack('mail', 'a', at('{e2}'));
 SELECT p.subscription, p.stream, e.type, p.attempts, p.error, p.parked_at IS NOT NULL AS parked
-  FROM es.parked p JOIN es.events e USING (position) ORDER BY position;
+  FROM subs.parked p JOIN subs.events e USING (position) ORDER BY position;
 SELECT * FROM state;
 SET eventsourcing.clock_offset = '10 d';
 SELECT * FROM take('mail', 'a');
@@ -177,7 +178,7 @@ SELECT es_nack('twice', 'a', (at('{p1}'))[1], 'once');
 SELECT * FROM take('twice', 'a');
 SELECT es_nack('twice', 'a', (at('{p1}'))[1], 'twice');
 SELECT * FROM take('twice', 'a');
-SELECT attempts, error FROM es.parked;
+SELECT attempts, error FROM subs.parked;
 SELECT es_unpark('twice');
 -- a lease that runs out counts, too
 SELECT * FROM take('twice', 'a');
@@ -185,10 +186,10 @@ SET eventsourcing.clock_offset = '1h';
 SELECT * FROM take('twice', 'b');
 SET eventsourcing.clock_offset = '2h';
 SELECT * FROM take('twice', 'c');
-SELECT attempts, error FROM es.parked;
+SELECT attempts, error FROM subs.parked;
 RESET eventsourcing.clock_offset;
 SELECT es_drop_subscription('twice');
-SELECT count(*) FROM es.parked;
+SELECT count(*) FROM subs.parked;
 
 -- the backoff doubles, has jitter and a limit
 SELECT es_create_subscription('backoff', after => es_safe_position(), max_attempts => 100, backoff => '10 hours', max_backoff => '40 hours');
@@ -201,8 +202,8 @@ BEGIN
     SELECT retry_at - now() > hours * interval '30 minutes' - interval '5 minutes',
            retry_at - now() < hours * interval '1 hour' + interval '5 minutes'
       INTO enough, not_too_much
-      FROM es.deliveries WHERE subscription = 'backoff';
-    UPDATE es.deliveries SET retry_at = now() WHERE subscription = 'backoff';
+      FROM subs.deliveries WHERE subscription = 'backoff';
+    UPDATE subs.deliveries SET retry_at = now() WHERE subscription = 'backoff';
     RETURN NEXT;
 END
 $$;
@@ -240,8 +241,8 @@ SELECT es_append('Up-1', 'Behind');
 SELECT es_append('Up-2', 'Upped', '{"d": 1}');
 SELECT es_create_upcaster('Upped', 1, 'broken(jsonb)');
 SELECT * FROM take('mail', 'a');
-SELECT es_ack('mail', 'a', (SELECT array_agg(position) FROM es.events WHERE stream = 'Up-2'));
-SELECT stream, attempts, error FROM es.deliveries ORDER BY position;
+SELECT es_ack('mail', 'a', (SELECT array_agg(position) FROM subs.events WHERE stream = 'Up-2'));
+SELECT stream, attempts, error FROM subs.deliveries ORDER BY position;
 SELECT es_drop_upcaster('Upped', 1);
 SET eventsourcing.clock_offset = '1h';
 SELECT * FROM take('mail', 'a');
@@ -260,20 +261,20 @@ SELECT es_ack('mail', 'a', '{}');
 SET ROLE regress_es_consumer;
 SELECT es_create_subscription('mine', category => 'Cart');
 SELECT stream, type, attempt FROM es_fetch('mine', 'a', 1);
-SELECT name, leased FROM es.subscriptions ORDER BY name;
-SELECT * FROM es.parked;
-SELECT * FROM es.leases;
-UPDATE es.subscriptions SET position = 0;
+SELECT name, leased FROM subs.subscriptions ORDER BY name;
+SELECT * FROM subs.parked;
+SELECT * FROM subs.leases;
+UPDATE subs.subscriptions SET position = 0;
 SELECT es_drop_subscription('mine');
 RESET ROLE;
-GRANT DELETE ON es.subscriptions TO regress_es_consumer;
+GRANT DELETE ON subs.subscriptions TO regress_es_consumer;
 SET ROLE regress_es_consumer;
 SELECT es_drop_subscription('mine');
 
 -- row security: a role's own subscription has what it may see
 RESET ROLE;
-ALTER TABLE es.events ENABLE ROW LEVEL SECURITY;
-CREATE POLICY cart ON es.events FOR SELECT TO regress_es_consumer USING (stream LIKE 'Cart-%');
+ALTER TABLE subs.events ENABLE ROW LEVEL SECURITY;
+CREATE POLICY cart ON subs.events FOR SELECT TO regress_es_consumer USING (stream LIKE 'Cart-%');
 SELECT es_append('Order-1', 'hidden');
 SET ROLE regress_es_consumer;
 \set VERBOSITY terse
@@ -281,8 +282,8 @@ SELECT es_fetch('mail', 'a');
 SELECT es_create_subscription('mine');
 SELECT stream, type, attempt FROM es_fetch('mine', 'a');
 RESET ROLE;
-ALTER TABLE es.events DISABLE ROW LEVEL SECURITY;
+ALTER TABLE subs.events DISABLE ROW LEVEL SECURITY;
 
-SELECT es_drop_store('es', confirm => true);
+SELECT es_drop_store('subs', confirm => true);
 DROP ROLE regress_es_consumer, regress_es_reader;
 DROP FUNCTION take, at, broken;
