@@ -8,3 +8,4 @@ SELECT es_append('Order-1', 'PaymentReceived', '{"payment_method": "credit_card"
 SELECT es_append('Order-1', 'PaymentReceived', '{"payment_method": "credit_card"}', expected_version => 1);
 SELECT es_append_events('Order-1', '[{"type": "A"}, {"type": "B", "data": {"x": 1}, "tags": ["a", "b"], "metadata": {"k": 1}}]', 2);
 SELECT version, type, data, metadata, tags FROM es_read('Order-1');
+SELECT es_drop_store('es', confirm => true);
