@@ -32,6 +32,8 @@ OBJS = \
 	src/lease.o \
 	src/log_spi.o \
 	src/owner.o \
+	src/projection.o \
+	src/projection_inline.o \
 	src/queue.o \
 	src/read.o \
 	src/reducer.o \
@@ -62,6 +64,7 @@ INSTALL_SQL = \
 	src/subscription.sql \
 	src/append.sql \
 	src/read.sql \
+	src/projection.sql \
 	src/aggregate.sql \
 	src/snapshot.sql \
 	src/replay.sql \
@@ -91,6 +94,7 @@ REGRESS = \
 	append \
 	capture \
 	interchange \
+	projection \
 	rules \
 	rules_reference \
 	subscriptions \

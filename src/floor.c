@@ -19,7 +19,7 @@
  * or safe would be less than p; so the transaction had ended, and since locks
  * are released after the commit is visible, the new snapshot sees its outcome.
  *
- * The locks never conflict with anything, so nobody ever waits for one.  They
+ * These locks never conflict with anything, so nobody ever waits for one.  They
  * live in the shared lock table because that is the one place that survives
  * subtransactions, PREPARE TRANSACTION and crashes in the right way.
  *
@@ -116,6 +116,8 @@ es_floor_enter(EsStore *store)
 		LockHeldByMe(&store->floor, ShareLock, false))
 		return;
 
+	/* see es_floor_settle() */
+	LockRelationOid(store->events, RowExclusiveLock);
 	make_tag(&store->floor, store, last_position(store, &lsn));
 	(void) LockAcquire(&store->floor, ShareLock, false, false);
 }
@@ -138,6 +140,25 @@ es_floor_check(EsStore *store, int64 highest)
 				 errdetail("The sequence is at " INT64_FORMAT ", the highest position is " INT64_FORMAT ".",
 						   last, highest),
 				 errhint("A restore that left out the sequence does that. The store's owner mends it with SELECT es_repair_sequence().")));
+}
+
+/*
+ * Waits until no other transaction has appended and not ended, and keeps others
+ * from beginning to, up to the end of this transaction.  Returns the last
+ * position drawn: everything at or below it is settled, except what this
+ * transaction appended, and whatever comes later is greater.  That rests on
+ * appenders locking the table before they draw a position.
+ */
+int64
+es_floor_settle(EsStore *store)
+{
+	XLogRecPtr	lsn;
+	int64		last;
+
+	LockRelationOid(store->events, ShareRowExclusiveLock);
+	last = last_position(store, &lsn);
+	XLogFlush(lsn);
+	return last;
 }
 
 /*

@@ -12,6 +12,7 @@
 
 extern void es_floor_enter(EsStore *store);
 extern void es_floor_check(EsStore *store, int64 highest);
+extern int64 es_floor_settle(EsStore *store);
 extern int64 es_floor_next(EsStore *store);
 extern int64 es_floor_safe(EsStore *store);
 

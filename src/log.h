@@ -81,6 +81,8 @@ typedef struct EsPositionRange
 	int64		after;
 	int64		upto;
 	int64		max_count;		/* negative for all */
+	bool		snapshot;		/* what the active snapshot sees, and not what
+								 * is committed by now */
 	text	   *category;		/* these three or NULL */
 	ArrayType  *types;
 	ArrayType  *tags;

@@ -569,7 +569,8 @@ es_log_scan_stream(EsStore *store, Datum stream, const EsStreamRange *range,
 
 /*
  * Feeds the sink with events of the store in the order of positions, with a
- * snapshot taken now (within REPEATABLE READ: the transaction's).
+ * snapshot taken now (within REPEATABLE READ: the transaction's), or with the
+ * active one.
  */
 void
 es_log_scan_positions(EsStore *store, const EsPositionRange *range,
@@ -596,7 +597,7 @@ es_log_scan_positions(EsStore *store, const EsPositionRange *range,
 		filters |= FILTER_TYPES;
 	if (range->tags != NULL)
 		filters |= FILTER_TAGS;
-	scan(store, &by_position[filters], values, nulls, false, sink, arg);
+	scan(store, &by_position[filters], values, nulls, range->snapshot, sink, arg);
 }
 
 /*

@@ -168,11 +168,11 @@ static int
 statement_position(Inspection *inspection)
 {
 	const char *text = inspection->script->source.text;
+	int			location = Max(inspection->location, 0);
 
-	if (inspection->location < 0)
-		return 0;
+	location += strspn(text +location, " \t\r\n");
 	internalerrquery(text);
-	return internalerrposition(pg_mbstrlen_with_len(text, inspection->location) + 1);
+	return internalerrposition(pg_mbstrlen_with_len(text, location) + 1);
 }
 
 static void

@@ -21,6 +21,7 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "commands/trigger.h"
@@ -34,6 +35,7 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 typedef struct PlanKey
@@ -52,6 +54,7 @@ typedef struct PlanEntry
 static const char *const definition_tables[] = {
 	"aggregates",
 	"deciders",
+	"projection_definitions",
 	"renamed_types",
 	"upcasters"
 };
@@ -321,7 +324,7 @@ es_store_check_owner(EsStore *store)
 
 static uint64
 run_as_owner(EsStore *store, const EsQuery *query, Datum *values,
-			 const char *nulls, bool read_only)
+			 const char *nulls, Snapshot snapshot, bool read_only)
 {
 	Oid			save_userid;
 	int			save_sec_context;
@@ -330,10 +333,11 @@ run_as_owner(EsStore *store, const EsQuery *query, Datum *values,
 	GetUserIdAndSecContext(&save_userid, &save_sec_context);
 	SetUserIdAndSecContext(store->owner,
 						   save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
-	rc = SPI_execute_plan(es_store_plan(store, query), values, nulls, read_only, 0);
+	rc = SPI_execute_snapshot(es_store_plan(store, query), values, nulls,
+							  snapshot, InvalidSnapshot, read_only, true, 0);
 	SetUserIdAndSecContext(save_userid, save_sec_context);
 	if (rc < 0)
-		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(rc));
+		elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(rc));
 	return SPI_processed;
 }
 
@@ -347,7 +351,20 @@ uint64
 es_store_execute(EsStore *store, const EsQuery *query, Datum *values,
 				 const char *nulls)
 {
-	return run_as_owner(store, query, values, nulls, false);
+	return run_as_owner(store, query, values, nulls, InvalidSnapshot, false);
+}
+
+/*
+ * The same for a SELECT that sees all that is committed by now, whatever the
+ * caller's isolation level: what a lock that was waited for stands for.
+ */
+uint64
+es_store_select_latest(EsStore *store, const EsQuery *query, Datum *values,
+					   const char *nulls)
+{
+	/* our own earlier changes, too */
+	CommandCounterIncrement();
+	return run_as_owner(store, query, values, nulls, GetLatestSnapshot(), true);
 }
 
 /*
@@ -358,7 +375,7 @@ uint64
 es_store_select(EsStore *store, const EsQuery *query, Datum *values,
 				const char *nulls, bool as_statement)
 {
-	return run_as_owner(store, query, values, nulls, as_statement);
+	return run_as_owner(store, query, values, nulls, InvalidSnapshot, as_statement);
 }
 
 /*

@@ -17,7 +17,7 @@
 #define ES_STORE_LAYOUT		1
 
 /* How many of its tables hold definitions. */
-#define ES_STORE_DEFINITIONS	4
+#define ES_STORE_DEFINITIONS	5
 
 typedef struct EsStore
 {
@@ -60,6 +60,8 @@ extern char *es_store_expand(EsStore *store, const char *sql);
 extern void es_store_check_owner(EsStore *store);
 extern uint64 es_store_execute(EsStore *store, const EsQuery *query, Datum *values,
 							   const char *nulls);
+extern uint64 es_store_select_latest(EsStore *store, const EsQuery *query,
+									 Datum *values, const char *nulls);
 extern uint64 es_store_select(EsStore *store, const EsQuery *query, Datum *values,
 							  const char *nulls, bool as_statement);
 extern Datum es_result_value(uint64 row, int column, bool *isnull);

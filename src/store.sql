@@ -136,7 +136,7 @@ BEGIN
     $ddl$, name, format('%I.events', name));
 
     -- the same tables as in store.c
-    FOREACH definitions IN ARRAY ARRAY['aggregates', 'deciders', 'renamed_types', 'upcasters'] LOOP
+    FOREACH definitions IN ARRAY ARRAY['aggregates', 'deciders', 'projection_definitions', 'renamed_types', 'upcasters'] LOOP
         EXECUTE format($ddl$
             CREATE OR REPLACE TRIGGER es_definition_changed
                 AFTER INSERT OR UPDATE OR DELETE ON %1$I.%2$I
@@ -145,6 +145,8 @@ BEGIN
         $ddl$, name, definitions);
     END LOOP;
     PERFORM @extschema@.es_install_subscription_views(name);
+    PERFORM @extschema@.es_install_projection_views(name);
+    PERFORM @extschema@.es_install_projections(name);
 END
 $$;
 
@@ -200,7 +202,7 @@ BEGIN
                   HINT = 'The levels are ''reader'', ''writer'' and ''consumer''.';
     END IF;
     EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', store, role);
-    EXECUTE format('GRANT SELECT ON %1$I.events, %1$I.streams, %1$I.open_appends TO %2$I', store, role);
+    EXECUTE format('GRANT SELECT ON %1$I.events, %1$I.streams, %1$I.open_appends, %1$I.projections, %1$I.progress TO %2$I', store, role);
     IF level = 'writer' THEN
         EXECUTE format('GRANT INSERT ON %I.events TO %I', store, role);
     END IF;

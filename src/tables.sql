@@ -135,7 +135,52 @@ BEGIN
         CREATE INDEX deliveries_retry_idx ON %1$I.deliveries (subscription, retry_at)
             WHERE retry_at IS NOT NULL;
         COMMENT ON TABLE %1$I.deliveries IS
-            'Events taken from the log that are neither done nor leased: failed, parked, or behind one of their stream that is'
+            'Events taken from the log that are neither done nor leased: failed, parked, or behind one of their stream that is';
+
+        -- What changes seldom, and is kept by every session ...
+        CREATE TABLE %1$I.projection_definitions (
+            name             text COLLATE "C" PRIMARY KEY,
+            mode             text NOT NULL,
+            granularity      text NOT NULL,
+            state            text NOT NULL,
+            script           text NOT NULL,
+            search_path      text NOT NULL,
+            tables           regclass[] NOT NULL,
+            types            text[] COLLATE "C",
+            created_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+            next_script      text,
+            next_search_path text,
+            next_granularity text,
+            next_types       text[] COLLATE "C"
+        );
+        COMMENT ON TABLE %1$I.projection_definitions IS
+            'Every projection; next_... is the definition that the next rebuild puts in force. Written by es_create_projection() and its like';
+
+        -- ... and what changes with every batch, with room for it on its page.
+        CREATE TABLE %1$I.projection_cursors (
+            name       text COLLATE "C" PRIMARY KEY,
+            position   bigint NOT NULL,
+            events     bigint NOT NULL DEFAULT 0,
+            failures   int NOT NULL DEFAULT 0,
+            retry_at   timestamptz,
+            updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+            last_error text
+        ) WITH (fillfactor = 20);
+        COMMENT ON TABLE %1$I.projection_cursors IS
+            'Up to which position each projection has taken the log in; not kept for an inline one that is running, which is always up to date';
+
+        CREATE TABLE %1$I.rebuilds (
+            projection text COLLATE "C" PRIMARY KEY,
+            phase      text NOT NULL,
+            position   bigint NOT NULL,
+            done       bigint NOT NULL,
+            total      bigint NOT NULL,
+            started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+            updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+            shadows    name[] NOT NULL
+        ) WITH (fillfactor = 20);
+        COMMENT ON TABLE %1$I.rebuilds IS
+            'Rebuilds of projections that have begun and not ended, and the tables of this schema that they fill'
     $ddl$, name);
 END
 $$;

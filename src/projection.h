@@ -1,0 +1,74 @@
+/*-------------------------------------------------------------------------
+ *
+ * projection.h
+ *		Read models: their definitions, and taking them forward.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ES_PROJECTION_H
+#define ES_PROJECTION_H
+
+#include "script.h"
+#include "utils/array.h"
+#include "utils/snapshot.h"
+
+/* Events that are read and run at once when a read model is brought forward. */
+#define ES_PROJECTION_SLICE	20000
+
+typedef enum EsProjectionState
+{
+	ES_PROJECTION_BUILDING,		/* takes in a history, for the first time */
+	ES_PROJECTION_RUNNING,
+	ES_PROJECTION_PAUSED
+} EsProjectionState;
+
+/* What a projection does with events. */
+typedef struct EsProjectionBody
+{
+	char	   *text;
+	char	   *search_path;
+	char	   *granularity;
+	ArrayType  *types;			/* NULL: all */
+} EsProjectionBody;
+
+typedef struct EsProjection
+{
+	char	   *name;
+	bool		is_inline;
+	EsProjectionState state;
+	EsProjectionBody body;
+	EsProjectionBody next;		/* for the next rebuild; text NULL: the same */
+	ArrayType  *tables;			/* its read models */
+	int64		position;		/* where its cursor stands */
+	int			failures;		/* in a row */
+} EsProjection;
+
+/* The next events of a projection, and how to run them. */
+typedef struct EsSlice
+{
+	EsStore    *store;
+	EsScript   *script;
+	ArrayType  *types;			/* as they may be stored; NULL: all */
+	EsEventBatch *batch;
+	int64		position;		/* everything up to here has been read */
+	bool		done;			/* there was no more up to the limit */
+} EsSlice;
+
+extern EsProjection *es_projection_get(EsStore *store, const char *name, bool latest);
+extern EsProjection *es_projection_lock(EsStore *store, const char *name);
+extern int64 es_projection_lock_or_skip(EsStore *store, const char *name);
+extern void es_projection_set_position(EsStore *store, const char *name,
+									   int64 position, int64 nevents);
+extern void es_projection_set_state(EsStore *store, const char *name,
+									const char *state);
+extern EsScript *es_projection_prepare(EsStore *store, const char *name,
+									   const EsProjectionBody *body, int expected);
+extern bool es_projection_is(const EsScript *script, const char *name,
+							 const EsProjectionBody *body);
+extern EsSlice *es_slice_begin(EsStore *store, EsScript *script, ArrayType *types,
+							   int64 after);
+extern int	es_slice_read(EsSlice *slice, int64 upto, int max_count, bool snapshot);
+extern void es_slice_run(EsSlice *slice, int nevents);
+extern void es_slice_end(EsSlice *slice);
+
+#endif							/* ES_PROJECTION_H */
