@@ -20,11 +20,13 @@ $| = 1;
 $Bench::Catalog::DIR = "$FindBin::Bin/..";
 my $command = $ENV{BENCH_COMMAND} // "bench/run @ARGV";
 
-my %option = (seconds => 1);
-GetOptions(\%option, 'quick', 'cost', 'list', 'growth:i', 'rounds=i', 'seconds=i', 'out=s', 'render=s',
+my %option = (seconds => 1, pin => 1);
+GetOptions(\%option, 'quick', 'cost', 'list', 'pin!', 'growth:i', 'rounds=i', 'seconds=i', 'out=s', 'render=s',
     'workload=s@', 'contestant=s@') && !@ARGV
     or exit 2;
 $option{rounds} //= $option{quick} ? 2 : 7;
+
+$Bench::Server::PIN = $option{pin};
 
 my @contestants = read_ini('contestants');
 my @workloads   = read_ini('workloads');

@@ -3,9 +3,9 @@
 # installed.  It calls `count PASSED FAILED` once or more, and prints what
 # failed and why.  Add a kind: write its function, add its name to KINDS.
 
-KINDS=(regress isolation tap pgtap)
+KINDS=(regress isolation tap pgtap bench)
 
-declare -A TITLE=([regress]=pg_regress [isolation]=isolation [tap]=TAP [pgtap]=pgTAP)
+declare -A TITLE=([regress]=pg_regress [isolation]=isolation [tap]=TAP [pgtap]=pgTAP [bench]=benchmark)
 
 count() {
   PASSED=$((PASSED + $1))
@@ -113,6 +113,23 @@ find_files() {
     elif [ -n "$name" ]; then
       say "FAILED: there is no $dir/*$name*$suffix"
       count 0 1
+    fi
+  done
+}
+
+# That the benchmark works, not how fast anything is: one short round of some
+# workloads, or of those that are named.
+kind_bench() {
+  local workloads=("$@") name log=$TMP/bench.log
+  [ $# -gt 0 ] || workloads=(append-new load-1000)
+  run_job "$ROOT/bench/run" --pg "$PGVER" --quick --rounds 1 "${workloads[@]/#/--workload=}" \
+    --contestant ours --out "$TMP/bench.results" >"$log" 2>&1 || true
+  for name in "${workloads[@]}"; do
+    if grep -q "^SKIPPED ours, $name:" "$log" || ! grep -qs '^| ours | \*\*' "$TMP/bench.results/some.md"; then
+      tail -n 40 "$log"
+      count 0 1
+    else
+      count 1 0
     fi
   done
 }

@@ -34,6 +34,7 @@ sub script_of ($contestant, $script) {
 # Whether the contestant has what the workload needs.  Appending is never
 # inherited: two contestants with one script would be one contestant.
 sub takes_part ($workload, $contestant) {
+    return 0 if ($contestant->{only} // $workload->{name}) ne $workload->{name};
     if ($workload->{who}) {
         return 0 unless grep { $_ eq $contestant->{name} } split ' ', $workload->{who};
         return defined script_of($contestant, $workload->{action});

@@ -4,7 +4,7 @@
 package Bench::Cost;
 use v5.36;
 use Exporter 'import';
-our @EXPORT = qw(cost instructions_of start_valgrind stop_valgrind);
+our @EXPORT = qw(cost instructions_of start_valgrind);
 
 use POSIX qw(sysconf _SC_CLK_TCK);
 
@@ -19,30 +19,41 @@ sub stat_of ($pid) {
     return split ' ', <$in> =~ s/.*\) //r;
 }
 
-# Whether the postmaster has a child that is a session, or is still to be reaped.
-sub session_left () {
+# The postmaster's children, less those that it has had from the beginning.
+my %own;
+
+sub sessions () {
     my $postmaster = postmaster();
-    for my $pid (map { m{(\d+)$} } glob '/proc/[0-9]*') {
-        my ($state, $parent) = stat_of($pid);
-        next unless ($parent // 0) == $postmaster;
-        open my $in, '<', "/proc/$pid/cmdline" or next;
-        return 1 if $state eq 'Z' || (<$in> // '') =~ /\[local\]/;
+    return grep { !$own{$_} && ((stat_of($_))[1] // 0) == $postmaster } map { m{(\d+)$} } glob '/proc/[0-9]*';
+}
+
+# Sessions end, and are reaped, a moment after their clients.
+sub wait_for_sessions () {
+    for (1 .. 500) {
+        last unless sessions();
+        select undef, undef, undef, 0.01;
     }
-    return 0;
+    return;
+}
+
+# Have it know its own processes: called while nobody is connected.
+sub know_server () {
+    sleep 1;
+    %own = ();
+    %own = map { ($_ => 1) } sessions();
+    return;
 }
 
 # CPU microseconds of all sessions that have ended: what the postmaster's reaped
 # children have used.
 sub cpu_of_sessions () {
-    for (1 .. 200) {
-        last unless session_left();
-        select undef, undef, undef, 0.01;
-    }
+    know_server() unless %own;
+    wait_for_sessions();
     my @field = stat_of(postmaster());
     return 1e6 * ($field[13] + $field[14]) / sysconf(_SC_CLK_TCK);
 }
 
-# Kinds of relations that the storage of events is made of.
+# Of all tables and indexes.
 sub bytes ($database) {
     my ($heap, $index) = split /\t/, query($database, <<~'END');
         SELECT sum(pg_relation_size(c.oid)) FILTER (WHERE relkind IN ('r', 't')),
@@ -115,6 +126,7 @@ sub start_valgrind ($folder) {
     pg_ctl(qw(-m fast stop));
     pg_ctl('-t', 120, '-p', $wrapper, '-l', "$folder/postgres.log",
         '-o', "-c listen_addresses= -k $ENV{PGHOST}", 'start');
+    know_server();
     return;
 }
 
@@ -139,6 +151,7 @@ sub instructions_of ($workload, $contestant, $folder, $calls) {
     for my $n ($calls, 3 * $calls) {
         my $run = run_once($workload, $contestant, 0, 1, 'off', 0, $n);
         return if $run->{error};
+        wait_for_sessions();
         push @total, instructions_since($folder) // return;
     }
     return ($total[1] - $total[0]) / (2 * $calls * ($workload->{events} // 1));

@@ -55,13 +55,11 @@ sub write_report ($results, $base) {
 
 sub markdown ($results, @charts) {
     my $machine = $results->{machine};
-    my $text    = <<~"END";
-        Made on $results->{date} by `$results->{command}`: eventsourcing $results->{extension}, PostgreSQL
-        $results->{postgresql}, $machine->{cores} × $machine->{cpu}, $machine->{memory}, $machine->{system};
-        medians of $results->{rounds} interleaved rounds of $results->{seconds} s. Settings: @{[
-            join ', ', map { "`$_ = $results->{settings}{$_}`" } sort keys $results->{settings}->%* ]}.
-
-        END
+    my $rounds  = $results->{cost} ? '' : "; medians of $results->{rounds} interleaved rounds of $results->{seconds} s";
+    my $text    = "Made on $results->{date} by `$results->{command}`: eventsourcing $results->{extension}, "
+      . "PostgreSQL $results->{postgresql}, $machine->{cores} × $machine->{cpu}, $machine->{memory}, "
+      . "$machine->{system}$rounds. Settings: "
+      . join(', ', map { "`$_ = $results->{settings}{$_}`" } sort keys $results->{settings}->%*) . ".\n\n";
     for my $workload ($results->{workloads}->@*) {
         $text .= table($workload);
     }

@@ -4,6 +4,7 @@
 package Bench::Server;
 use v5.36;
 use Exporter 'import';
+our $PIN = 1;    # a single client to the CPU of its backend
 our @EXPORT = qw(run_command psql query pgbench copy_database drop_database postmaster);
 
 # What the command prints, and its exit status.
@@ -84,7 +85,7 @@ sub pgbench (%run) {
     # A single client and its backend take turns.  On two CPUs, waking the other
     # one up costs a virtual machine more than most of what is measured here, and
     # by chance or not at all (factor 5); so they share one.
-    my ($all, $one) = $run{clients} == 1 ? cpus() : ();
+    my ($all, $one) = $PIN && $run{clients} == 1 ? cpus() : ();
     bind_backends($one) if defined $one;
     my ($output, $status) = run_command(
         { PGUSER => $run{user} // $ENV{PGUSER},
