@@ -122,6 +122,11 @@ $(DATA_built): $(INSTALL_SQL)
 	@if LC_ALL=C grep -n '[^[:print:][:space:]]' $^; then echo "only ASCII, please" >&2; exit 1; fi
 	cat $^ > $@
 
+# A build outside of the source tree has no folder for the objects yet.
+$(OBJS): | $(CURDIR)/src
+$(CURDIR)/src:
+	mkdir -p $@
+
 # Any header may matter to any object.
 $(OBJS): $(wildcard $(srcdir)/src/*.h)
 
