@@ -335,12 +335,14 @@ append(EsStore *store, text *stream, int nevents, EsNewEvent *events,
 			events[i].position = es_floor_next(store);
 
 		/*
-		 * Lost, and yet the stream has not moved: the obstacle is neither a
-		 * rival's version nor a known id, but, say, a unique index of the
-		 * user's.  Let PostgreSQL tell.
+		 * Lost, and yet the stream has not moved, or none but us has moved
+		 * it: the obstacle is neither a rival's version nor a known id, but,
+		 * say, a unique index or a trigger of the user's.  Let PostgreSQL
+		 * tell.
 		 */
 		if (es_log_insert(store, PointerGetDatum(stream), tip.version, now,
-						  nevents, events, lost && lost_at == tip.version))
+						  nevents, events,
+						  lost && (tip.ours || lost_at == tip.version)))
 		{
 			last_position = events[nevents - 1].position;
 			es_snapshot_after_append(store, PointerGetDatum(stream),

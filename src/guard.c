@@ -31,22 +31,28 @@ static Oid	admitted = InvalidOid;
 PG_FUNCTION_INFO_V1(es_guard);
 
 /*
- * Lets the next INSERT statement into the events table pass.
+ * Lets the next INSERT statement into the events table pass, and returns what
+ * was admitted before, for es_guard_close().
  */
-void
+Oid
 es_guard_admit(Oid events)
 {
+	Oid			before = admitted;
+
 	admitted = events;
+	return before;
 }
 
 /*
- * Withdraws what es_guard_admit() gave.  For a statement that ended, or that
- * failed before it reached its trigger.
+ * Withdraws what es_guard_admit() gave.  To be called however the statement
+ * ended: one that failed before it reached its trigger must not leave the door
+ * open.  What was admitted before is so again, for an INSERT whose own trigger,
+ * ahead of the guard, appended something.
  */
 void
-es_guard_close(void)
+es_guard_close(Oid before)
 {
-	admitted = InvalidOid;
+	admitted = before;
 }
 
 /*

@@ -10,7 +10,7 @@
 
 #include "postgres.h"
 
-extern void es_guard_admit(Oid events);
-extern void es_guard_close(void);
+extern Oid	es_guard_admit(Oid events);
+extern void es_guard_close(Oid before);
 
 #endif							/* ES_GUARD_H */

@@ -59,7 +59,7 @@ static const EsQuery head_query = {
 
 static const EsQuery find_ids_query = {
 	"SELECT i.ordinal, e.version, e.type, e.data"
-	"  FROM unnest($2) WITH ORDINALITY i (event_id, ordinal)"
+	"  FROM pg_catalog.unnest($2) WITH ORDINALITY i (event_id, ordinal)"
 	"  JOIN {es}.events e ON e.stream OPERATOR(pg_catalog.=) $1"
 	"                    AND e.event_id OPERATOR(pg_catalog.=) i.event_id"
 	" ORDER BY i.ordinal",
@@ -340,21 +340,39 @@ make_columns(int nevents, const EsNewEvent *events, Datum *columns)
 }
 
 /*
- * Runs an INSERT as the caller.  Returns the number of rows that the statement
- * (of a batch: its second part) inserted.
+ * Runs an INSERT as the caller.  Returns false where nothing was inserted; with
+ * raise set that is an error (55000), and so is ever an INSERT of a part: who
+ * wants to refuse an event has to raise, or it would be lost without a word.
  */
-static uint64
-insert(EsStore *store, const EsQuery *query, Datum *values, const char *nulls)
+static bool
+insert(EsStore *store, const EsQuery *query, Datum *values, const char *nulls,
+	   int nevents, bool raise)
 {
 	SPIPlanPtr	plan = es_store_plan(store, query);
-	int			rc;
+	Oid			admitted = es_guard_admit(store->events);
+	uint64		wanted = Max(nevents - 1, 1);	/* a batch: of its second part */
+	volatile int rc = 0;
 
-	es_guard_admit(store->events);
-	rc = SPI_execute_plan(plan, values, nulls, false, 0);
-	es_guard_close();
-	if (rc != SPI_OK_INSERT)
+	PG_TRY();
+	{
+		rc = SPI_execute_plan(plan, values, nulls, false, 0);
+	}
+	PG_FINALLY();
+	{
+		es_guard_close(admitted);
+	}
+	PG_END_TRY();
+	if (rc < 0)
 		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(rc));
-	return SPI_processed;
+	if (rc == SPI_OK_INSERT && SPI_processed == wanted)
+		return true;
+	if (SPI_processed > 0 || raise)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("events were not inserted into \"%s.events\"", NameStr(store->name)),
+				 errdetail("A trigger or a rule on the table left out some or all of %d.", nevents),
+				 errhint("A trigger can refuse an event by raising an error, but not by leaving it out.")));
+	return false;
 }
 
 /*
@@ -366,7 +384,7 @@ insert(EsStore *store, const EsQuery *query, Datum *values, const char *nulls)
  */
 static bool
 insert_in_subtransaction(EsStore *store, const EsQuery *query, Datum *values,
-						 const char *nulls)
+						 const char *nulls, int nevents)
 {
 	MemoryContext oldcontext = CurrentMemoryContext;
 	ResourceOwner oldowner = CurrentResourceOwner;
@@ -376,7 +394,7 @@ insert_in_subtransaction(EsStore *store, const EsQuery *query, Datum *values,
 	MemoryContextSwitchTo(oldcontext);
 	PG_TRY();
 	{
-		(void) insert(store, query, values, nulls);
+		(void) insert(store, query, values, nulls, nevents, true);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
@@ -387,7 +405,6 @@ insert_in_subtransaction(EsStore *store, const EsQuery *query, Datum *values,
 		error = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
-		es_guard_close();
 		MemoryContextSwitchTo(oldcontext);
 		CurrentResourceOwner = oldowner;
 		if (error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION)
@@ -440,15 +457,10 @@ es_log_insert(EsStore *store, Datum stream, int64 version,
 	else
 		query = conflict_is_error ? &insert_one_or_raise : &insert_one;
 
-	if (raise)
-	{
-		(void) insert(store, query, values, nulls);
-		inserted = true;
-	}
-	else if (conflict_is_error)
-		inserted = insert_in_subtransaction(store, query, values, nulls);
+	if (conflict_is_error && !raise)
+		inserted = insert_in_subtransaction(store, query, values, nulls, nevents);
 	else
-		inserted = insert(store, query, values, nulls) > 0;
+		inserted = insert(store, query, values, nulls, nevents, raise);
 	finish();
 	return inserted;
 }
