@@ -33,6 +33,7 @@
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
 #include "utils/syscache.h"
+#include "utils/varlena.h"
 
 /* grows whenever any function changed */
 static uint64 functions = 1;
@@ -96,17 +97,39 @@ es_owner_leave(const EsOwnerState *state)
 
 /*
  * Returns the search_path in force, as it is kept with a definition.  Temporary
- * objects come last: else anybody could put a table of his own in front of the
- * owner's.
+ * objects come last, wherever they were: else anybody could put a table of his
+ * own in front of the owner's.
  */
 char *
 es_owner_search_path(void)
 {
-	if (strstr(namespace_search_path, "pg_temp") != NULL)
-		return pstrdup(namespace_search_path);
-	if (namespace_search_path[0] == '\0')
-		return pstrdup("pg_temp");
-	return psprintf("%s, pg_temp", namespace_search_path);
+	StringInfoData path;
+	List	   *schemas;
+	ListCell   *cell;
+
+	if (!SplitIdentifierString(pstrdup(namespace_search_path), ',', &schemas))
+		elog(ERROR, "invalid search_path: %s", namespace_search_path);
+	initStringInfo(&path);
+	foreach(cell, schemas)
+	{
+		const char *schema = lfirst(cell);
+
+		if (strcmp(schema, "pg_temp") != 0)
+			appendStringInfo(&path, "%s, ", quote_identifier(schema));
+	}
+	appendStringInfoString(&path, "pg_temp");
+	return path.data;
+}
+
+/*
+ * Whether a call of the function, with arguments that its signature names,
+ * returns one jsonb value.
+ */
+static bool
+returns_jsonb(Form_pg_proc proc)
+{
+	return proc->prokind == PROKIND_FUNCTION && !proc->proretset &&
+		proc->prorettype == JSONBOID;
 }
 
 /*
@@ -127,10 +150,8 @@ es_owner_signature(Oid function, int nargs, const Oid *argtypes, bool immutable,
 				(errcode(ERRCODE_UNDEFINED_FUNCTION),
 				 errmsg("function with OID %u does not exist", function)));
 	proc = (Form_pg_proc) GETSTRUCT(tuple);
-	fits = proc->prokind == PROKIND_FUNCTION && !proc->proretset &&
-		proc->pronargs == nargs &&
+	fits = returns_jsonb(proc) && proc->pronargs == nargs &&
 		memcmp(proc->proargtypes.values, argtypes, nargs * sizeof(Oid)) == 0 &&
-		proc->prorettype == JSONBOID &&
 		(!immutable || proc->provolatile == PROVOLATILE_IMMUTABLE);
 	ReleaseSysCache(tuple);
 	if (!fits)
@@ -143,23 +164,48 @@ es_owner_signature(Oid function, int nargs, const Oid *argtypes, bool immutable,
 
 /*
  * Returns the function of a signature, looked up as the store's owner, who has
- * to have the right to call it.  Raises 42883, 42501.
+ * to have the right to call it.  Raises 42883, 42501, and 22023 for one that was
+ * made anew with another result.
  */
 Oid
 es_owner_function(EsStore *store, const char *signature)
 {
+	LOCAL_FCINFO(fcinfo, 1);
 	Oid			save_userid;
 	int			save_sec_context;
 	Oid			function;
+	HeapTuple	tuple;
+	bool		fits;
 
 	GetUserIdAndSecContext(&save_userid, &save_sec_context);
 	SetUserIdAndSecContext(store->owner,
 						   save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
-	function = DatumGetObjectId(DirectFunctionCall1(regprocedurein,
-													CStringGetDatum(signature)));
+	InitFunctionCallInfoData(*fcinfo, NULL, 1, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = CStringGetTextDatum(signature);
+	fcinfo->args[0].isnull = false;
+	function = DatumGetObjectId(to_regprocedure(fcinfo));
+	if (fcinfo->isnull)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("function %s does not exist", signature),
+				 errdetail("A definition in event store \"%s\" names it.", NameStr(store->name)),
+				 errhint("Create it again, or define anew what uses it.")));
 	if (object_aclcheck(ProcedureRelationId, function, store->owner, ACL_EXECUTE) != ACLCHECK_OK)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, signature);
 	SetUserIdAndSecContext(save_userid, save_sec_context);
+
+	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for function %s", signature);
+	fits = returns_jsonb((Form_pg_proc) GETSTRUCT(tuple));
+	ReleaseSysCache(tuple);
+	if (!fits)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("function %s does not fit", signature),
+				 errdetail("It was made anew since event store \"%s\" was told of it, and does not return jsonb any more.",
+						   NameStr(store->name)),
+				 errhint("Create it again as a function that returns jsonb, or define anew what uses it.")));
 	return function;
 }
 
