@@ -23,7 +23,7 @@ CREATE FUNCTION @extschema@.es_alter_aggregate(
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    store name := current_setting('eventsourcing.store');
+    store name := @extschema@.es_current_store();
     nrows int;
 BEGIN
     PERFORM @extschema@.es_check_store_owner(store);
@@ -56,7 +56,7 @@ CREATE FUNCTION @extschema@.es_drop_aggregate(category text) RETURNS void
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    store name := current_setting('eventsourcing.store');
+    store name := @extschema@.es_current_store();
     nrows int;
 BEGIN
     PERFORM @extschema@.es_check_store_owner(store);

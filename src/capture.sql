@@ -11,7 +11,7 @@ CREATE FUNCTION @extschema@.es_capture("table" regclass, category text, key text
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    store name := current_setting('eventsourcing.store');
+    store name := @extschema@.es_current_store();
     known boolean;
     result bigint;
 BEGIN

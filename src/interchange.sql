@@ -7,7 +7,7 @@ AS $$
     SELECT jsonb_strip_nulls(jsonb_build_object(
                'specversion', '1.0',
                'id', event.stream || '@' || event.version,
-               'source', coalesce(source, format('/%s/%s', current_database(), current_setting('eventsourcing.store'))),
+               'source', coalesce(source, format('/%s/%s', current_database(), @extschema@.es_current_store())),
                'type', event.type,
                'subject', event.stream,
                'time', to_char(event.recorded_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),

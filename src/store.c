@@ -23,12 +23,16 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_attribute.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "compat.h"
 #include "fmgr.h"
 #include "guc.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "store.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -50,22 +54,121 @@ typedef struct PlanEntry
 	SPIPlanPtr	plan;
 } PlanEntry;
 
-/* The tables whose rows sessions keep; each has the trigger. */
-static const char *const definition_tables[] = {
-	"aggregates",
-	"deciders",
-	"projection_definitions",
-	"renamed_types",
-	"upcasters"
+/*
+ * What the code takes for granted of the tables that it reads: these columns,
+ * of these types, and not null where it says so.  A store's owner can alter his
+ * tables, or make tables of these names by hand, and a datum of another type
+ * than expected would be a wild pointer.
+ */
+typedef struct Column
+{
+	const char *name;
+	Oid			type;
+	bool		not_null;
+}			Column;
+
+typedef struct Table
+{
+	const char *name;
+	Column		columns[14];
+}			Table;
+
+static const Table tables[] = {
+	/* these two first: see look_up() */
+	{"store", {
+			{"layout", INT4OID, true}
+	}},
+	{"events", {
+			{"position", INT8OID, true},
+			{"version", INT8OID, true},
+			{"recorded_at", TIMESTAMPTZOID, true},
+			{"stream", TEXTOID, true},
+			{"type", TEXTOID, true},
+			{"data", JSONBOID, true},
+			{"metadata", JSONBOID, false},
+			{"event_id", UUIDOID, false},
+			{"tags", TEXTARRAYOID, false}
+	}},
+	{"aggregates", {
+			{"apply", TEXTOID, false},
+			{"rules", JSONBOID, false},
+			{"initial", JSONBOID, true},
+			{"snapshot_every", INT4OID, true},
+			{"snapshots_kept", INT4OID, true},
+			{"code_version", INT4OID, true},
+			{"search_path", TEXTOID, true}
+	}},
+	{"deciders", {
+			{"decide", TEXTOID, true},
+			{"search_path", TEXTOID, true}
+	}},
+	{"deliveries", {
+		{"subscription", TEXTOID, true},
+		{"stream", TEXTOID, true},
+		{"position", INT8OID, true},
+		{"attempts", INT4OID, true},
+		{"company", CHAROID, true}
+	}},
+	{"leases", {
+		{"subscription", TEXTOID, true},
+		{"position", INT8OID, true},
+		{"consumer", TEXTOID, true},
+		{"positions", INT8ARRAYOID, true},
+		{"streams", INT8ARRAYOID, true},
+		{"attempts", INT4ARRAYOID, false}
+	}},
+	{"projection_cursors", {
+			{"position", INT8OID, true}
+	}},
+	{"projection_definitions", {
+			{"name", TEXTOID, true},
+			{"mode", TEXTOID, true},
+			{"granularity", TEXTOID, true},
+			{"state", TEXTOID, true},
+			{"script", TEXTOID, true},
+			{"search_path", TEXTOID, true},
+			{"tables", REGCLASSARRAYOID, true},
+			{"types", TEXTARRAYOID, false},
+			{"next_script", TEXTOID, false},
+			{"next_search_path", TEXTOID, false},
+			{"next_granularity", TEXTOID, false},
+			{"next_types", TEXTARRAYOID, false}
+	}},
+	{"renamed_types", {
+			{"old_type", TEXTOID, true},
+			{"new_type", TEXTOID, true}
+	}},
+	{"snapshots", {
+			{"version", INT8OID, true},
+			{"state", JSONBOID, true},
+			{"recorded_at", TIMESTAMPTZOID, true}
+	}},
+	{"subscription_cursors", {
+		{"taken", INT8OID, true},
+		{"max_attempts", INT4OID, true},
+		{"backoff", INTERVALOID, true},
+		{"max_backoff", INTERVALOID, true},
+		{"category", TEXTOID, false},
+		{"types", TEXTARRAYOID, false},
+		{"tags", TEXTARRAYOID, false},
+		{"role", NAMEOID, true}
+	}},
+	{"upcasters", {
+			{"type", TEXTOID, true},
+			{"from_schema", INT4OID, true},
+			{"function", TEXTOID, true},
+			{"search_path", TEXTOID, true}
+	}}
 };
 
-StaticAssertDecl(lengthof(definition_tables) == ES_STORE_DEFINITIONS,
-				 "every table of definitions has its place in EsStore");
+StaticAssertDecl(lengthof(tables) == ES_STORE_TABLES,
+				 "every table has its place in EsStore");
 
 static HTAB *stores = NULL;
 static HTAB *plans = NULL;
 static EsStore *current = NULL;
 
+PG_FUNCTION_INFO_V1(es_current_store);
 PG_FUNCTION_INFO_V1(es_definition_changed);
 
 /*
@@ -81,11 +184,11 @@ relation_changed(Datum arg, Oid relid)
 	hash_seq_init(&status, stores);
 	while ((store = hash_seq_search(&status)) != NULL)
 	{
-		if (!OidIsValid(relid) || relid == store->events)
+		if (!OidIsValid(relid) || relid == store->sequence)
 			store->valid = false;
-		for (int i = 0; i < ES_STORE_DEFINITIONS; i++)
+		for (int i = 0; i < ES_STORE_TABLES; i++)
 		{
-			if (relid == store->definitions[i])
+			if (relid == store->tables[i])
 				store->valid = false;
 		}
 	}
@@ -159,6 +262,49 @@ relation_owner(Oid relid)
 }
 
 /*
+ * Raises 55000 unless the relation is a table with the columns that the code
+ * reads from it.
+ */
+static void
+check_table(EsStore *store, const Table * table, Oid relid)
+{
+	HeapTuple	tuple;
+	char		kind = get_rel_relkind(relid);
+
+	if (kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("\"%s.%s\" is not a table", NameStr(store->name), table->name),
+				 errhint("The tables of a store are made by es_create_store(), and by nobody else.")));
+
+	for (const Column * column = table->columns; column->name != NULL; column++)
+	{
+		AttrNumber	attnum = get_attnum(relid, column->name);
+		Form_pg_attribute att;
+		bool		fits;
+
+		tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(relid), Int16GetDatum(attnum));
+		if (!HeapTupleIsValid(tuple))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("column \"%s\" of \"%s.%s\" is missing",
+							column->name, NameStr(store->name), table->name),
+					 errhint("The tables of a store may get further columns, but keep those that es_create_store() made.")));
+		att = (Form_pg_attribute) GETSTRUCT(tuple);
+		fits = att->atttypid == column->type && (att->attnotnull || !column->not_null);
+		ReleaseSysCache(tuple);
+		if (!fits)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("column \"%s\" of \"%s.%s\" was altered",
+							column->name, NameStr(store->name), table->name),
+					 errdetail("It has to be of type %s%s.", format_type_be(column->type),
+							   column->not_null ? " and NOT NULL" : ""),
+					 errhint("The tables of a store may get further columns, but keep those that es_create_store() made.")));
+	}
+}
+
+/*
  * Fills a store's entry from the catalogs, or raises that there is no such
  * store.
  */
@@ -166,27 +312,23 @@ static void
 look_up(EsStore *store)
 {
 	const char *name = NameStr(store->name);
-	Oid			marker = InvalidOid;
+	Oid			marker;
 	int			layout;
 
-	/* an invalidation that arrives while we look clears the flag again */
-	store->valid = true;
-	store->epoch++;
-
-	store->events = InvalidOid;
+	memset(store->tables, 0, sizeof(store->tables));
+	store->sequence = InvalidOid;
 	store->schema = get_namespace_oid(name, true);
 	if (OidIsValid(store->schema))
 	{
-		marker = get_relname_relid("store", store->schema);
-		store->events = get_relname_relid("events", store->schema);
+		for (int i = 0; i < ES_STORE_TABLES; i++)
+			store->tables[i] = get_relname_relid(tables[i].name, store->schema);
 		store->sequence = get_relname_relid("events_position_seq", store->schema);
-		for (int i = 0; i < ES_STORE_DEFINITIONS; i++)
-			store->definitions[i] = get_relname_relid(definition_tables[i], store->schema);
 		store->subscriptions = get_relname_relid("subscriptions", store->schema);
 	}
-	if (!OidIsValid(marker) || !OidIsValid(store->events) || !OidIsValid(store->sequence))
-	{
-		store->valid = false;
+	marker = store->tables[0];
+	store->events = store->tables[1];
+	if (!OidIsValid(marker) || !OidIsValid(store->events) ||
+		get_rel_relkind(store->sequence) != RELKIND_SEQUENCE)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("event store \"%s\" does not exist", name),
@@ -194,12 +336,11 @@ look_up(EsStore *store)
 				 errdetail("Schema \"%s\" exists, but does not hold a store's tables.", name) : 0,
 				 errhint("Create it with SELECT es_create_store(%s), or name another store in the setting eventsourcing.store.",
 						 quote_literal_cstr(name))));
-	}
 
+	/* an older layout may well have other columns */
+	check_table(store, &tables[0], marker);
 	layout = read_layout(marker);
 	if (layout != ES_STORE_LAYOUT)
-	{
-		store->valid = false;
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("event store \"%s\" has a layout that this version of eventsourcing does not know", name),
@@ -208,8 +349,51 @@ look_up(EsStore *store)
 				 layout < ES_STORE_LAYOUT ?
 				 errhint("Migrate it with SELECT es_upgrade_store(%s).", quote_literal_cstr(name)) :
 				 errhint("Install the newer version of the extension that made this store.")));
+	for (int i = 1; i < ES_STORE_TABLES; i++)
+	{
+		if (OidIsValid(store->tables[i]))
+			check_table(store, &tables[i], store->tables[i]);
 	}
 	store->owner = relation_owner(store->events);
+}
+
+/*
+ * Looks the store up, unless nothing has changed since that was last done.
+ */
+static void
+validate(EsStore *store)
+{
+	while (!store->valid)
+	{
+		/* an invalidation that arrives while we look clears the flag again */
+		store->valid = true;
+		store->epoch++;
+		PG_TRY();
+		{
+			look_up(store);
+		}
+		PG_CATCH();
+		{
+			store->valid = false;
+			PG_RE_THROW();
+		}
+		PG_END_TRY();
+	}
+}
+
+/*
+ * Looks the store up and locks its events, which is what brings news of other
+ * sessions' changes, and what keeps them from making more.
+ */
+static EsStore *
+lock(EsStore *store)
+{
+	do
+	{
+		validate(store);
+		LockRelationOid(store->events, AccessShareLock);
+	} while (!store->valid);
+	return store;
 }
 
 /*
@@ -220,17 +404,16 @@ look_up(EsStore *store)
 EsStore *
 es_store_named(const char *name)
 {
-	NameData	key;
+	NameData	key = {0};
 	EsStore    *store;
 	bool		found;
 
-	namestrcpy(&key, name);
+	/* a name that is too long is cut, as everywhere in SQL */
+	memcpy(NameStr(key), name, pg_mbcliplen(name, strlen(name), NAMEDATALEN - 1));
 	store = hash_search(stores, NameStr(key), HASH_ENTER, &found);
 	if (!found)
 		memset((char *) store + NAMEDATALEN, 0, sizeof(EsStore) - NAMEDATALEN);
-	if (!store->valid)
-		look_up(store);
-	return store;
+	return lock(store);
 }
 
 /*
@@ -240,9 +423,9 @@ es_store_named(const char *name)
 EsStore *
 es_store_current(void)
 {
-	if (current == NULL || !current->valid ||
-		strcmp(NameStr(current->name), es_guc_store) != 0)
-		current = es_store_named(es_guc_store);
+	if (current != NULL && strcmp(NameStr(current->name), es_guc_store) == 0)
+		return lock(current);
+	current = es_store_named(es_guc_store);
 	return current;
 }
 
@@ -291,6 +474,9 @@ es_store_plan(EsStore *store, const EsQuery *query)
 	PlanEntry  *entry;
 	SPIPlanPtr	plan;
 
+	/* code of the user's may have run, and altered a table, since the look-up */
+	validate(store);
+
 	memset(&key, 0, sizeof(key));
 	key.store = store;
 	key.query = query;
@@ -338,6 +524,9 @@ run_as_owner(EsStore *store, const EsQuery *query, Datum *values,
 	SetUserIdAndSecContext(save_userid, save_sec_context);
 	if (rc < 0)
 		elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(rc));
+
+	/* the tables are locked now, and the result is worth what they are */
+	validate(store);
 	return SPI_processed;
 }
 
@@ -403,6 +592,17 @@ es_result_copy(uint64 row, int column)
 		return NULL;
 	value = PointerGetDatum(PG_DETOAST_DATUM(value));
 	return DatumGetPointer(SPI_datumTransfer(value, false, -1));
+}
+
+/*
+ * es_current_store(): what eventsourcing.store says.  For functions in SQL:
+ * current_setting() would not know the setting in a session that has not
+ * loaded the library yet.
+ */
+Datum
+es_current_store(PG_FUNCTION_ARGS)
+{
+	return DirectFunctionCall1(namein, CStringGetDatum(es_guc_store));
 }
 
 /*

@@ -16,8 +16,8 @@
 /* The layout of a store's tables that this library works with. */
 #define ES_STORE_LAYOUT		1
 
-/* How many of its tables hold definitions. */
-#define ES_STORE_DEFINITIONS	5
+/* How many of its tables the code reads; see store.c. */
+#define ES_STORE_TABLES		12
 
 typedef struct EsStore
 {
@@ -29,7 +29,7 @@ typedef struct EsStore
 	Oid			owner;			/* of events, and so of the store */
 	Oid			events;
 	Oid			sequence;		/* of positions */
-	Oid			definitions[ES_STORE_DEFINITIONS];	/* see store.c */
+	Oid			tables[ES_STORE_TABLES];
 	Oid			subscriptions;	/* the view, whose rights make a consumer */
 
 	LOCKTAG		floor;			/* floor.c: the lock taken last */

@@ -6,13 +6,20 @@ CREATE FUNCTION @extschema@.es_definition_changed() RETURNS trigger
 COMMENT ON FUNCTION @extschema@.es_definition_changed() IS
     'Trigger: tells every session that a definition of the store changed';
 
+CREATE FUNCTION @extschema@.es_current_store() RETURNS name
+    LANGUAGE c STABLE AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION @extschema@.es_current_store() IS
+    'The name of the store that the functions work on, as the setting eventsourcing.store says';
+
 CREATE FUNCTION @extschema@.es_store_exists(name name) RETURNS boolean
     LANGUAGE sql STABLE
     SET search_path = pg_catalog, pg_temp
     RETURN EXISTS (SELECT FROM pg_catalog.pg_class c
                      JOIN pg_catalog.pg_class e USING (relnamespace)
                      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-                    WHERE n.nspname = name AND c.relname = 'store' AND e.relname = 'events');
+                    WHERE n.nspname = name AND c.relname = 'store' AND e.relname = 'events'
+                      AND c.relkind IN ('r', 'p') AND e.relkind IN ('r', 'p'));
 
 COMMENT ON FUNCTION @extschema@.es_store_exists(name) IS
     'Whether the schema of that name holds a store';
@@ -135,7 +142,7 @@ BEGIN
             'Transactions that appended and have not ended: no reader by position gets past holds_at until they do'
     $ddl$, name, format('%I.events', name));
 
-    -- the same tables as in store.c
+    -- what sessions keep in memory
     FOREACH definitions IN ARRAY ARRAY['aggregates', 'deciders', 'projection_definitions', 'renamed_types', 'upcasters'] LOOP
         EXECUTE format($ddl$
             CREATE OR REPLACE TRIGGER es_definition_changed
@@ -193,7 +200,7 @@ CREATE FUNCTION @extschema@.es_grant(role name, level text) RETURNS void
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    store name := current_setting('eventsourcing.store');
+    store name := @extschema@.es_current_store();
 BEGIN
     PERFORM @extschema@.es_check_store_owner(store);
     IF level IS NULL OR level NOT IN ('reader', 'writer', 'consumer') THEN
@@ -223,7 +230,7 @@ CREATE FUNCTION @extschema@.es_create_index(kind text) RETURNS void
     SET client_min_messages = warning
 AS $$
 DECLARE
-    store name := current_setting('eventsourcing.store');
+    store name := @extschema@.es_current_store();
 BEGIN
     PERFORM @extschema@.es_check_store_owner(store);
     CASE kind

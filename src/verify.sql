@@ -15,7 +15,7 @@ AS $$
 DECLARE
     last_position bigint;
 BEGIN
-    store := current_setting('eventsourcing.store');
+    store := @extschema@.es_current_store();
     PERFORM @extschema@.es_check_store_owner(store);
 
     relation := 'events';
@@ -125,7 +125,7 @@ CREATE FUNCTION @extschema@.es_repair_sequence() RETURNS bigint
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    store name := current_setting('eventsourcing.store');
+    store name := @extschema@.es_current_store();
     result bigint;
 BEGIN
     PERFORM @extschema@.es_check_store_owner(store);
