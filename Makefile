@@ -33,6 +33,7 @@ OBJS = \
 	src/log_spi.o \
 	src/owner.o \
 	src/projection.o \
+	src/projection_async.o \
 	src/projection_inline.o \
 	src/queue.o \
 	src/read.o \
@@ -43,6 +44,7 @@ OBJS = \
 	src/rules_event.o \
 	src/rules_sql.o \
 	src/rules_value.o \
+	src/run.o \
 	src/script.o \
 	src/state.o \
 	src/state_compare.o \
@@ -51,7 +53,8 @@ OBJS = \
 	src/snapshot.o \
 	src/store.o \
 	src/subscription.o \
-	src/upcast.o
+	src/upcast.o \
+	src/work.o
 
 # The pieces of the install script, in load order.
 INSTALL_SQL = \
@@ -65,6 +68,7 @@ INSTALL_SQL = \
 	src/append.sql \
 	src/read.sql \
 	src/projection.sql \
+	src/run.sql \
 	src/aggregate.sql \
 	src/snapshot.sql \
 	src/replay.sql \
@@ -95,6 +99,7 @@ REGRESS = \
 	capture \
 	interchange \
 	projection \
+	projection_async \
 	rules \
 	rules_reference \
 	subscriptions \

@@ -320,13 +320,13 @@ es_projection_prepare(EsStore *store, const char *name, const EsProjectionBody *
 }
 
 /*
- * Whether a script is what es_projection_prepare() would make for runs of about
- * an event.
+ * Whether a script is what es_projection_prepare() would make.
  */
 bool
-es_projection_is(const EsScript *script, const char *name, const EsProjectionBody *body)
+es_projection_is(const EsScript *script, const char *name, const EsProjectionBody *body,
+				 int expected)
 {
-	EsScriptSource source = make_source(name, body, 1);
+	EsScriptSource source = make_source(name, body, expected);
 
 	return es_script_is(script, &source);
 }

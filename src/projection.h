@@ -64,7 +64,7 @@ extern void es_projection_set_state(EsStore *store, const char *name,
 extern EsScript *es_projection_prepare(EsStore *store, const char *name,
 									   const EsProjectionBody *body, int expected);
 extern bool es_projection_is(const EsScript *script, const char *name,
-							 const EsProjectionBody *body);
+							 const EsProjectionBody *body, int expected);
 extern EsSlice *es_slice_begin(EsStore *store, EsScript *script, ArrayType *types,
 							   int64 after);
 extern int	es_slice_read(EsSlice *slice, int64 upto, int max_count, bool snapshot);

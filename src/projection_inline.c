@@ -157,7 +157,7 @@ look_up(Inlines *entry)
 		for (int j = 0; j < count && before->script != NULL; j++)
 		{
 			if (strcmp(projections[j].name, before->name) == 0 &&
-				es_projection_is(before->script, before->name, &projections[j].body))
+				es_projection_is(before->script, before->name, &projections[j].body, 1))
 			{
 				projections[j].script = before->script;
 				before->script = NULL;

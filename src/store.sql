@@ -214,9 +214,10 @@ BEGIN
         EXECUTE format('GRANT INSERT ON %I.events TO %I', store, role);
     END IF;
     IF level = 'consumer' THEN
-        -- The view is not updatable: these are marks that the functions check.
+        -- The views are not updatable: these are marks that the functions check.
         EXECUTE format('GRANT SELECT, INSERT, UPDATE ON %I.subscriptions TO %I', store, role);
         EXECUTE format('GRANT SELECT ON %I.parked TO %I', store, role);
+        EXECUTE format('GRANT UPDATE ON %I.projections TO %I', store, role);
     END IF;
 END
 $$;

@@ -1,0 +1,120 @@
+-- Projections after commit: es_run(), es_wait(), failures
+\set SHOW_CONTEXT never
+SELECT es_create_store('async_events');
+SET eventsourcing.store = 'async_events';
+CREATE TABLE async_totals (stream text PRIMARY KEY, events int, amount bigint);
+SELECT es_append('A-1', 'Counted', '{"n": 1}');
+SELECT es_append('A-2', 'Counted', '{"n": 20}');
+SELECT es_create_projection('totals', $$
+    INSERT INTO async_totals AS t SELECT stream, 1, (data ->> 'n')::bigint FROM new_events
+    ON CONFLICT (stream) DO UPDATE SET events = t.events + 1, amount = t.amount + EXCLUDED.amount
+$$, '{async_totals}', types => '{Counted}', mode => 'async');
+SELECT name, mode, state, position, lag, events FROM async_events.projections;
+SELECT * FROM async_totals ORDER BY stream;
+CALL es_run('totals');
+SELECT name, mode, state, position, lag, events FROM async_events.projections;
+SELECT * FROM async_totals ORDER BY stream;
+CALL es_run();
+CALL es_run('none');
+SELECT es_append('A-1', 'Counted', '{"n": 300}');
+SELECT es_append('A-1', 'Other', '{"n": 300}');
+SELECT state, lag, lag_time IS NOT NULL AS lags FROM async_events.projections;
+
+-- What it has not got to yet
+CALL es_wait('totals', timeout => '10 milliseconds');
+CALL es_wait('totals', 2);
+CALL es_wait('none', 2);
+CALL es_wait(NULL);
+CALL es_run();
+CALL es_wait('totals');
+SELECT * FROM async_totals ORDER BY stream;
+SELECT state, lag, events FROM async_events.projections;
+
+-- es_run() commits, so not here
+BEGIN;
+CALL es_run();
+ROLLBACK;
+CREATE FUNCTION run_it() RETURNS void LANGUAGE plpgsql AS 'BEGIN CALL es_run(); END';
+SELECT run_it();
+DROP FUNCTION run_it;
+DO $$ BEGIN CALL es_run(); END $$;
+
+-- nor can it see what is not committed; the session's default isolation is no matter
+SET default_transaction_isolation = 'repeatable read';
+SELECT es_append('A-3', 'Counted', '{"n": 1}');
+CALL es_run();
+SELECT * FROM async_totals ORDER BY stream;
+RESET default_transaction_isolation;
+
+-- A failure: what is before it is taken in, it is noted, others go on
+CREATE TABLE async_log (n serial, type text);
+SELECT es_create_projection('log', 'INSERT INTO async_log (type) SELECT type FROM new_events ORDER BY position',
+    '{async_log}', mode => 'async', granularity => 'batch', replay => false);
+SELECT es_append('A-4', 'Counted', '{"n": 1}');
+SELECT es_append('A-5', 'Counted', '{"n": 2}');
+SELECT es_append('A-5', 'Counted', '{"n": "two"}');
+SELECT es_append('A-5', 'Counted', '{"n": 3}');
+CALL es_run();
+SELECT name, state, lag, failures, events, last_error FROM async_events.projections ORDER BY name;
+SELECT * FROM async_totals WHERE stream IN ('A-4', 'A-5') ORDER BY stream;
+SELECT type FROM async_log ORDER BY n;
+-- not due yet, but by name, and again later
+SET eventsourcing.clock_offset = '-1h';
+CALL es_run();
+RESET eventsourcing.clock_offset;
+SELECT failures FROM async_events.projections WHERE name = 'totals';
+CALL es_run('totals');
+SET eventsourcing.clock_offset = '1h';
+CALL es_run();
+RESET eventsourcing.clock_offset;
+SELECT state, failures FROM async_events.projections WHERE name = 'totals';
+SELECT es_alter_projection('totals', script => $$
+    INSERT INTO async_totals AS t SELECT stream, 1, 1000 FROM new_events
+    ON CONFLICT (stream) DO UPDATE SET events = t.events + 1, amount = t.amount + EXCLUDED.amount
+$$);
+SELECT es_resume_projection('totals');
+SELECT state, failures, last_error FROM async_events.projections WHERE name = 'totals';
+CALL es_run();
+SELECT name, state, lag, failures, events, last_error FROM async_events.projections ORDER BY name;
+SELECT * FROM async_totals WHERE stream IN ('A-4', 'A-5') ORDER BY stream;
+
+-- The event to blame is found, whatever the granularity
+SELECT es_append_events('B-' || i, '[{"type": "Logged"}, {"type": "Logged"}]') FROM generate_series(1, 30) i;
+SELECT es_append('B-7', 'Bad');
+SELECT es_append('B-8', 'Logged');
+ALTER TABLE async_log ADD CHECK (type <> 'Bad');
+CALL es_run('log');
+SELECT state, lag, last_error LIKE '%event "Bad", version 3 of stream "B-7"%' AS blamed FROM async_events.projections WHERE name = 'log';
+SELECT count(*) FROM async_log;
+ALTER TABLE async_log DROP CONSTRAINT async_log_type_check;
+CALL es_run('log');
+SELECT state, lag, last_error FROM async_events.projections WHERE name = 'log';
+SELECT count(*) FROM async_log;
+
+-- A table that is gone fails its own projection alone
+DROP TABLE async_log;
+SELECT es_append('A-6', 'Counted');
+CALL es_run();
+SELECT name, state, lag, last_error FROM async_events.projections ORDER BY name;
+SELECT es_drop_projection('log');
+
+-- Paused and resumed
+SELECT es_pause_projection('totals');
+SELECT es_append('A-6', 'Counted');
+CALL es_run();
+CALL es_run('totals');
+SELECT state, lag FROM async_events.projections;
+SELECT es_resume_projection('totals');
+CALL es_run();
+SELECT state, lag FROM async_events.projections;
+SELECT * FROM async_totals WHERE stream = 'A-6';
+
+-- An inline one needs nobody to run it
+SELECT es_create_projection('inline', 'SELECT 1 FROM new_events', '{async_totals}');
+SELECT es_append('A-6', 'Counted');
+CALL es_run('inline');
+CALL es_wait('inline');
+
+RESET eventsourcing.store;
+SELECT es_drop_store('async_events', confirm => true);
+DROP TABLE async_totals;

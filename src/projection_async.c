@@ -1,0 +1,257 @@
+/*-------------------------------------------------------------------------
+ *
+ * projection_async.c
+ *		Read models that are kept after commit.
+ *
+ * The rule: a projection's cursor and its effects commit together, and whoever
+ * moves them holds the cursor's row.  A second runner finds it locked and goes
+ * on to the next one.
+ *
+ * A failure stops that projection alone.  What comes before the event that fails
+ * is taken in first, so its error is about that event; then it is noted with the
+ * cursor, and es_run() leaves the projection alone for a while that doubles each
+ * time.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "clock.h"
+#include "executor/spi.h"
+#include "projection.h"
+#include "run.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/timestamp.h"
+
+/* From one step of a run to the next. */
+typedef struct Async
+{
+	EsScript   *script;
+	int			limit;			/* of events in a step; less after a failure */
+} Async;
+
+static const EsQuery select_due = {
+	"SELECT d.name FROM {es}.projection_definitions d"
+	" JOIN {es}.projection_cursors c ON c.name OPERATOR(pg_catalog.=) d.name"
+	" WHERE d.mode OPERATOR(pg_catalog.=) 'async' AND d.state OPERATOR(pg_catalog.<>) 'paused'"
+	" AND (c.retry_at IS NULL OR c.retry_at OPERATOR(pg_catalog.<=) $1)"
+	" ORDER BY d.created_at, d.name",
+	1, {TIMESTAMPTZOID}
+};
+
+static const EsQuery note_failure = {
+	"UPDATE {es}.projection_cursors SET last_error = $2,"
+	" failures = failures OPERATOR(pg_catalog.+) 1,"
+	" retry_at = $3 OPERATOR(pg_catalog.+)"
+	" (interval '1 second' OPERATOR(pg_catalog.*)"
+	" least(pg_catalog.power(2::pg_catalog.float8, least(failures, 10)), 600::pg_catalog.float8)),"
+	" updated_at = pg_catalog.clock_timestamp()"
+	" WHERE name OPERATOR(pg_catalog.=) $1",
+	3, {TEXTOID, TEXTOID, TIMESTAMPTZOID}
+};
+
+static bool
+exists(EsStore *store, const char *name)
+{
+	return es_projection_get(store, name, true) != NULL;
+}
+
+static List *
+due(EsStore *store)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Datum		now = TimestampTzGetDatum(es_clock_now());
+	List	   *names = NIL;
+	uint64		count;
+
+	SPI_connect();
+	count = es_store_execute(store, &select_due, &now, NULL);
+	for (uint64 i = 0; i < count; i++)
+	{
+		char	   *name = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+		MemoryContext oldcontext = MemoryContextSwitchTo(caller);
+
+		names = lappend(names, pstrdup(name));
+		MemoryContextSwitchTo(oldcontext);
+	}
+	SPI_finish();
+	return names;
+}
+
+static int64
+reached(EsStore *store, const char *name)
+{
+	EsProjection *projection = es_projection_get(store, name, true);
+
+	if (projection == NULL)
+		return -1;
+	if (projection->is_inline && projection->state == ES_PROJECTION_RUNNING)
+		return PG_INT64_MAX;
+	return projection->position;
+}
+
+static void
+set_script(Async *async, EsStore *store, EsProjection *projection)
+{
+	if (async->script != NULL &&
+		es_projection_is(async->script, projection->name, &projection->body,
+						 ES_PROJECTION_SLICE))
+		return;
+	if (async->script != NULL)
+		es_script_free(async->script);
+	async->script = NULL;
+	async->script = es_projection_prepare(store, projection->name, &projection->body,
+										  ES_PROJECTION_SLICE);
+}
+
+/*
+ * Runs the first so many events of a slice and moves the cursor, in a
+ * subtransaction.  Returns NULL, or the error that it failed with, and then in
+ * *failed_at at which of the events; -1 if that is not known.
+ */
+static ErrorData *
+run_part(EsStore *store, EsProjection *projection, Async *async, EsSlice *slice,
+		 int nevents, int *failed_at)
+{
+	MemoryContext oldcontext = CurrentMemoryContext;
+	ResourceOwner oldowner = CurrentResourceOwner;
+	ErrorData  *volatile error = NULL;
+	volatile bool prepared = false;
+	int64		position = nevents < slice->batch->nevents ?
+	EsEventPosition(&slice->batch->events[nevents - 1]) : slice->position;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(oldcontext);
+	PG_TRY();
+	{
+		set_script(async, store, projection);
+		prepared = true;
+		slice->script = async->script;
+		es_slice_run(slice, nevents);
+		es_projection_set_position(store, projection->name, position, nevents);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(oldcontext);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		*failed_at = prepared ? es_script_failed_at() : 0;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(oldcontext);
+	CurrentResourceOwner = oldowner;
+
+	/* it is not to blame for being cancelled */
+	if (error != NULL &&
+		ERRCODE_TO_CATEGORY(error->sqlerrcode) ==
+		ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION))
+		ReThrowError(error);
+	return error;
+}
+
+/*
+ * Notes with its cursor that a projection failed.
+ */
+static void
+fail(EsStore *store, const char *name, const ErrorData *error)
+{
+	StringInfoData text;
+	Datum		values[3];
+
+	initStringInfo(&text);
+	appendStringInfo(&text, "%s (SQLSTATE %s)", error->message,
+					 unpack_sql_state(error->sqlerrcode));
+	if (error->detail != NULL)
+		appendStringInfo(&text, "\nDETAIL: %s", error->detail);
+	if (error->context != NULL)
+		appendStringInfo(&text, "\nCONTEXT: %s", error->context);
+	values[0] = CStringGetTextDatum(name);
+	values[1] = PointerGetDatum(cstring_to_text_with_len(text.data, text.len));
+	values[2] = TimestampTzGetDatum(es_clock_now());
+	SPI_connect();
+	(void) es_store_execute(store, &note_failure, values, NULL);
+	SPI_finish();
+	ereport(WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg("projection \"%s\" failed: %s", name, error->message),
+			 error->context != NULL ? errdetail_internal("%s", error->context) : 0,
+			 errhint("It stays where it is, and is tried again after a while. The view projections of the store tells more.")));
+}
+
+/*
+ * Takes the next events in.  Returns whether there may be more to do.
+ */
+static bool
+take_in(EsStore *store, EsProjection *projection, int64 upto, Async *async)
+{
+	EsSlice    *slice = es_slice_begin(store, NULL, projection->body.types,
+									   projection->position);
+	int			nevents = es_slice_read(slice, upto, async->limit, false);
+	bool		more = !slice->done;
+	ErrorData  *error;
+	int			failed_at;
+
+	while ((error = run_part(store, projection, async, slice, nevents, &failed_at)) != NULL)
+	{
+		if (failed_at < 0 && nevents > 1)
+			async->limit = nevents = nevents / 2;
+		else if (failed_at > 0)
+			nevents = failed_at;
+		else
+		{
+			fail(store, projection->name, error);
+			return false;
+		}
+		more = true;
+	}
+	if (!more && projection->state == ES_PROJECTION_BUILDING)
+		es_projection_set_state(store, projection->name, "running");
+	return more;
+}
+
+static bool
+step(EsStore *store, const char *name, int64 upto, void **state)
+{
+	Async	   *async = *state;
+	EsProjection *projection;
+
+	if (es_projection_lock_or_skip(store, name) < 0)
+		return false;
+	projection = es_projection_get(store, name, true);
+	if (projection->is_inline || projection->state == ES_PROJECTION_PAUSED)
+		return false;
+	if (projection->position >= upto)
+	{
+		if (projection->state == ES_PROJECTION_BUILDING)
+			es_projection_set_state(store, name, "running");
+		return false;
+	}
+
+	if (async == NULL)
+	{
+		async = MemoryContextAllocZero(PortalContext, sizeof(Async));
+		async->limit = ES_PROJECTION_SLICE;
+		*state = async;
+	}
+	return take_in(store, projection, upto, async);
+}
+
+static void
+end(void *state)
+{
+	Async	   *async = state;
+
+	if (async->script != NULL)
+		es_script_free(async->script);
+	pfree(async);
+}
+
+const EsRunKind es_projection_run_kind = {
+	exists, due, reached, step, end
+};

@@ -1,0 +1,192 @@
+/*-------------------------------------------------------------------------
+ *
+ * run.c
+ *		Running what works after commit: es_run(), es_wait().
+ *
+ * Each step is a transaction: the safe position is asked for first, then events
+ * up to it are read and worked on, and cursor and effects commit together.  So
+ * whenever the process ends, every event has counted once.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "append.h"
+#include "catalog.h"
+#include "errors.h"
+#include "executor/spi.h"
+#include "floor.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "run.h"
+#include "storage/latch.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "work.h"
+
+PG_FUNCTION_INFO_V1(es_run);
+PG_FUNCTION_INFO_V1(es_wait);
+
+static const EsRunKind *const kinds[] = {
+	&es_projection_run_kind
+};
+
+/* es_wait() looks again after so many milliseconds, at first and at most */
+#define WAIT_MIN	1
+#define WAIT_MAX	50
+
+/*
+ * Raises 42501 unless the caller has a right on the view of projections.  The
+ * view cannot be written to, so there UPDATE is a mark, of who may run.
+ */
+static void
+check_right(EsStore *store, AclMode right, const char *action)
+{
+	Oid			view = get_relname_relid("projections", store->schema);
+
+	if (!OidIsValid(view))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("event store \"%s\" lacks its view \"projections\"", NameStr(store->name)),
+				 errhint("Bring it back with SELECT es_upgrade_store(%s).",
+						 quote_literal_cstr(NameStr(store->name)))));
+	if (pg_class_aclcheck(view, GetUserId(), right) != ACLCHECK_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to %s of event store \"%s\"", action, NameStr(store->name)),
+				 errhint("The store's owner can allow it: SELECT es_grant(%s, %s).",
+						 quote_literal_cstr(GetUserNameFromId(GetUserId(), false)),
+						 right == ACL_UPDATE ? "'consumer'" : "'reader'")));
+}
+
+/*
+ * Returns of which kind the name is; raises 42704 if there is none.
+ */
+static const EsRunKind *
+find_kind(EsStore *store, const char *name)
+{
+	for (int i = 0; i < lengthof(kinds); i++)
+	{
+		if (kinds[i]->exists(store, name))
+			return kinds[i];
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("there is no projection or handler \"%s\"", name),
+			 errhint("The views projections and subscriptions in schema %s list them.",
+					 quote_identifier(NameStr(store->name)))));
+}
+
+/*
+ * Runs one thing up to where the log is settled now, in transactions of its own.
+ */
+static void
+run_one(const EsRunKind *kind, const char *name, MemoryContext work)
+{
+	MemoryContext oldcontext = CurrentMemoryContext;
+	int64		upto = es_floor_safe(es_store_current());
+	void	   *state = NULL;
+
+	PG_TRY();
+	{
+		bool		more = true;
+
+		while (more)
+		{
+			EsStore    *store = es_store_current();
+
+			CHECK_FOR_INTERRUPTS();
+			PushActiveSnapshot(GetTransactionSnapshot());
+			MemoryContextSwitchTo(work);
+			more = kind->step(store, name, upto, &state);
+			MemoryContextSwitchTo(oldcontext);
+			PopActiveSnapshot();
+			es_work_next(work);
+		}
+	}
+	PG_FINALLY();
+	{
+		if (state != NULL)
+			kind->end(state);
+	}
+	PG_END_TRY();
+}
+
+/*
+ * es_run(name)
+ */
+Datum
+es_run(PG_FUNCTION_ARGS)
+{
+	char	   *name = PG_ARGISNULL(0) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(0));
+	MemoryContext work;
+
+	check_right(es_store_current(), ACL_UPDATE, "run projections and handlers");
+	work = es_work_begin(fcinfo, "es_run()");
+	for (int i = 0; i < lengthof(kinds); i++)
+	{
+		List	   *names = NIL;
+		ListCell   *lc;
+
+		PushActiveSnapshot(GetTransactionSnapshot());
+		if (name == NULL)
+			names = kinds[i]->due(es_store_current());
+		else if (find_kind(es_store_current(), name) == kinds[i])
+			names = list_make1(name);
+		PopActiveSnapshot();
+		foreach(lc, names)
+			run_one(kinds[i], lfirst(lc), work);
+	}
+	es_work_end(work);
+	PG_RETURN_VOID();
+}
+
+/*
+ * es_wait(name, position, timeout)
+ */
+Datum
+es_wait(PG_FUNCTION_ARGS)
+{
+	EsStore    *store = es_store_current();
+	char	   *name;
+	int64		position = PG_ARGISNULL(1) ? es_append_last_position() : PG_GETARG_INT64(1);
+	const EsRunKind *kind;
+	TimestampTz until;
+	long		delay = WAIT_MIN;
+
+	es_check_argument(fcinfo, 0, "name");
+	es_check_argument(fcinfo, 2, "timeout");
+	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	check_right(store, ACL_SELECT, "wait for projections and handlers");
+	kind = find_kind(store, name);
+	until = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+													TimestampTzGetDatum(GetCurrentTimestamp()),
+													PG_GETARG_DATUM(2)));
+	for (;;)
+	{
+		int64		reached = kind->reached(store, name);
+		TimestampTz now = GetCurrentTimestamp();
+
+		if (reached >= position)
+			break;
+		if (now >= until)
+			ereport(ERROR,
+					(errcode(ERRCODE_ES_WAIT_TIMEOUT),
+					 errmsg("\"%s\" did not get to position " INT64_FORMAT " in time", name, position),
+					 errdetail("It is at position " INT64_FORMAT ".", reached),
+					 errhint("Is anybody running it, by CALL es_run() or the worker? The view %s.projections tells its state and last error.",
+							 quote_identifier(NameStr(store->name)))));
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 Min(delay, TimestampDifferenceMilliseconds(now, until) + 1),
+						 PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		delay = Min(delay * 2, WAIT_MAX);
+	}
+	PG_RETURN_VOID();
+}

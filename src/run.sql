@@ -1,0 +1,17 @@
+/* Running what works after commit. */
+
+CREATE PROCEDURE @extschema@.es_run(name text DEFAULT NULL)
+    LANGUAGE c AS 'MODULE_PATHNAME';
+
+COMMENT ON PROCEDURE @extschema@.es_run(text) IS
+    'Brings an async projection or a handler, or all that are due, up to the safe position, in transactions of its own. One that fails stops alone, and is due again after a while; another session''s is left to it. From a cron job, a client''s loop, or the worker. 25001 inside a transaction block';
+
+CREATE PROCEDURE @extschema@.es_wait(
+    name text,
+    "position" bigint DEFAULT NULL,
+    timeout interval DEFAULT '5 seconds'
+)
+    LANGUAGE c AS 'MODULE_PATHNAME';
+
+COMMENT ON PROCEDURE @extschema@.es_wait(text, bigint, interval) IS
+    'Waits until a projection or handler has worked on the events up to a position, by default the last one that this session appended. ZE010 where it does not get there in time';
