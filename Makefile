@@ -100,6 +100,7 @@ REGRESS = \
 	interchange \
 	projection \
 	projection_async \
+	partition \
 	rules \
 	rules_reference \
 	subscriptions \

@@ -78,6 +78,18 @@ $$;
 COMMENT ON FUNCTION @extschema@.es_create_store(name) IS
     'Creates an event store: a schema of that name with the log of events and what goes with it. The caller owns it. 42710 where there is one already';
 
+CREATE FUNCTION @extschema@.es_events_tables(name name) RETURNS SETOF regclass
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT to_regclass(format('%I.events', name))
+     UNION
+    SELECT relid FROM pg_partition_tree(to_regclass(format('%I.events', name)))
+$$;
+
+COMMENT ON FUNCTION @extschema@.es_events_tables(name) IS
+    'The table of a store''s events and, where it is partitioned, its partitions: each has guards of its own';
+
 /*
  * Whatever of a store depends on the extension, or can be made anew at any
  * time: triggers and views.  Runs when a store is created, and again after an
@@ -88,19 +100,23 @@ CREATE FUNCTION @extschema@.es_install_store(name name) RETURNS void
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    events regclass;
     definitions name;
 BEGIN
     PERFORM @extschema@.es_check_store_owner(name);
+    FOR events IN SELECT * FROM @extschema@.es_events_tables(name) LOOP
+        EXECUTE format($ddl$
+            CREATE OR REPLACE TRIGGER es_guard_insert
+                BEFORE INSERT ON %1$s
+                FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.es_guard();
+
+            CREATE OR REPLACE TRIGGER es_guard_change
+                BEFORE UPDATE OR DELETE OR TRUNCATE ON %1$s
+                FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.es_guard();
+            ALTER TABLE %1$s ENABLE ALWAYS TRIGGER es_guard_change
+        $ddl$, events);
+    END LOOP;
     EXECUTE format($ddl$
-        CREATE OR REPLACE TRIGGER es_guard_insert
-            BEFORE INSERT ON %1$I.events
-            FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.es_guard();
-
-        CREATE OR REPLACE TRIGGER es_guard_change
-            BEFORE UPDATE OR DELETE OR TRUNCATE ON %1$I.events
-            FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.es_guard();
-        ALTER TABLE %1$I.events ENABLE ALWAYS TRIGGER es_guard_change;
-
         CREATE OR REPLACE VIEW %1$I.streams WITH (security_invoker) AS
             SELECT first.stream,
                    split_part(first.stream, '-', 1) AS category,

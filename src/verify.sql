@@ -72,14 +72,16 @@ BEGIN
     problem := 'a trigger is missing or disabled';
     FOR relation, detail IN
         SELECT t.tablename, format('trigger %I; put it back with es_upgrade_store(%L)', t.triggername, store)
-          FROM (VALUES ('events', 'es_guard_insert', '{O,A}'::"char"[]),
-                       ('events', 'es_guard_change', '{A}'),
-                       ('aggregates', 'es_definition_changed', '{A}'),
-                       ('deciders', 'es_definition_changed', '{A}'),
-                       ('renamed_types', 'es_definition_changed', '{A}'),
-                       ('upcasters', 'es_definition_changed', '{A}')) t (tablename, triggername, enabled)
+          FROM (SELECT e.events, c.relname, g.*
+                  FROM @extschema@.es_events_tables(store) e (events)
+                  JOIN pg_class c ON c.oid = e.events
+                 CROSS JOIN (VALUES ('es_guard_insert', '{O,A}'::"char"[]), ('es_guard_change', '{A}')) g
+                 UNION ALL
+                SELECT to_regclass(format('%I.%I', store, d)), d, 'es_definition_changed', '{A}'
+                  FROM unnest('{aggregates,deciders,renamed_types,upcasters}'::text[]) d)
+               t (relid, tablename, triggername, enabled)
          WHERE NOT EXISTS (SELECT FROM pg_trigger g
-                            WHERE g.tgrelid = to_regclass(format('%I.%I', store, t.tablename))
+                            WHERE g.tgrelid = t.relid
                               AND g.tgname = t.triggername
                               AND g.tgenabled = ANY (t.enabled))
          ORDER BY t.tablename, t.triggername
