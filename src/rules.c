@@ -17,6 +17,9 @@
 #include "common/hashfn.h"
 #include "rules_compile.h"
 
+/* More event types than this are searched by hash. */
+#define LINEAR_SEARCH_MAX	8
+
 const char *const es_rules_operators[] = {
 	"$set", "$unset", "$inc", "$mul", "$min", "$max", "$push", "$addToSet",
 	"$pull", "$merge"
@@ -461,26 +464,40 @@ es_rules_compile(Jsonb *rules, MemoryContext mcxt)
 	return result;
 }
 
+/* Finds the rule for this type, or NULL. */
+static EsRule *
+find_rule(EsRules *rules, const EsKey *type)
+{
+	uint32		slot;
+
+	if (rules->nrules <= LINEAR_SEARCH_MAX)
+	{
+		for (int i = 0; i < rules->nrules; i++)
+			if (es_key_equal(&rules->rules[i].type, type))
+				return &rules->rules[i];
+		return NULL;
+	}
+
+	slot = hash_type(type->data, type->length) & rules->mask;
+	while (rules->slots[slot] != 0)
+	{
+		EsRule	   *rule = &rules->rules[rules->slots[slot] - 1];
+
+		if (es_key_equal(&rule->type, type))
+			return rule;
+		slot = (slot + 1) & rules->mask;
+	}
+	return NULL;
+}
+
 /* Returns the rule for events of this type, a text, or NULL. */
 EsRule *
 es_rules_find(EsRules *rules, Datum type)
 {
 	text	   *detoasted = DatumGetTextPP(type);
 	EsKey		key = {VARDATA_ANY(detoasted), VARSIZE_ANY_EXHDR(detoasted), 0};
-	uint32		slot = hash_type(key.data, key.length) & rules->mask;
-	EsRule	   *result = NULL;
+	EsRule	   *result = find_rule(rules, &key);
 
-	while (rules->slots[slot] != 0)
-	{
-		EsRule	   *rule = &rules->rules[rules->slots[slot] - 1];
-
-		if (es_key_equal(&rule->type, &key))
-		{
-			result = rule;
-			break;
-		}
-		slot = (slot + 1) & rules->mask;
-	}
 	if ((Pointer) detoasted != DatumGetPointer(type))
 		pfree(detoasted);
 	return result;

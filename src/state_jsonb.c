@@ -18,6 +18,9 @@
 #include "state.h"
 #include "utils/memutils.h"
 
+/* Packed objects with more members than this are searched by halves. */
+#define PACKED_LINEAR_MAX	24
+
 /* The jsonb under construction. */
 typedef struct Writer
 {
@@ -141,43 +144,91 @@ es_cursor_next(EsCursor *cursor, EsKey *key, EsNode *value)
 	return true;
 }
 
-/* Finds a member of a packed object. */
-bool
-es_packed_member(const JsonbContainer *container, EsKey *key, EsNode *value)
+/* Where the bytes of a child begin, and how many there are. */
+static inline uint32
+child_offset(const JsonbContainer *container, int child, uint32 *length)
 {
-	int			count = JsonContainerSize(container);
+	JEntry		entry = container->children[child];
+	uint32		offset = 0;
+
+	/* add up lengths back to where an offset is stored */
+	for (int i = child - 1; i >= 0; i--)
+	{
+		offset += JBE_OFFLENFLD(container->children[i]);
+		if (JBE_HAS_OFF(container->children[i]))
+			break;
+	}
+	*length = JBE_OFFLENFLD(entry) - (JBE_HAS_OFF(entry) ? offset : 0);
+	return offset;
+}
+
+/*
+ * Finds a key in a packed object; -1 if it isn't there.  Keys are in order: by
+ * length, then by bytes.
+ */
+static int
+find_packed_key(const JsonbContainer *container, int count, const EsKey *key)
+{
 	const char *base = (const char *) &container->children[count * 2];
 	int			low = 0;
 	int			high = count;
 
-	/* keys are in order: by length, then by bytes */
+	/* most objects are small, and going through them is faster */
+	if (count <= PACKED_LINEAR_MAX)
+	{
+		uint32		start = 0;
+		uint32		end = 0;
+
+		for (int i = 0; i < count; i++, start = end)
+		{
+			JBE_ADVANCE_OFFSET(end, container->children[i]);
+			if (end - start < key->length)
+				continue;
+			if (end - start > key->length)
+				break;
+			if (es_bytes_equal(base + start, key->data, key->length))
+				return i;
+		}
+		return -1;
+	}
+
 	while (low < high)
 	{
 		int			middle = low + (high - low) / 2;
-		uint32		length = getJsonbLength(container, middle);
+		uint32		length;
+		uint32		offset = child_offset(container, middle, &length);
 		int			order;
 
 		if (length != key->length)
 			order = length < key->length ? -1 : 1;
 		else
-			order = memcmp(base + getJsonbOffset(container, middle),
-						   key->data, length);
-
+			order = memcmp(base + offset, key->data, length);
 		if (order == 0)
-		{
-			int			child = middle + count;
-
-			read_entry(value, container->children[child], base,
-					   getJsonbOffset(container, child),
-					   getJsonbLength(container, child));
-			return true;
-		}
+			return middle;
 		if (order < 0)
 			low = middle + 1;
 		else
 			high = middle;
 	}
-	return false;
+	return -1;
+}
+
+/* Finds a member of a packed object. */
+bool
+es_packed_member(const JsonbContainer *container, EsKey *key, EsNode *value)
+{
+	int			count = JsonContainerSize(container);
+	int			i = find_packed_key(container, count, key);
+	uint32		offset;
+	uint32		length;
+
+	if (i < 0)
+		return false;
+	offset = child_offset(container, i + count, &length);
+	read_entry(value, container->children[i + count],
+			   (const char *) &container->children[count * 2],
+			   offset, length);
+	return true;
 }
 
 /* Finds an element of a packed array. */
@@ -185,12 +236,14 @@ bool
 es_packed_element(const JsonbContainer *container, int i, EsNode *value)
 {
 	int			count = JsonContainerSize(container);
+	uint32		offset;
+	uint32		length;
 
 	if (i < 0 || i >= count)
 		return false;
+	offset = child_offset(container, i, &length);
 	read_entry(value, container->children[i],
-			   (const char *) &container->children[count],
-			   getJsonbOffset(container, i), getJsonbLength(container, i));
+			   (const char *) &container->children[count], offset, length);
 	return true;
 }
 

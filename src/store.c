@@ -103,19 +103,19 @@ static const Table tables[] = {
 			{"search_path", TEXTOID, true}
 	}},
 	{"deliveries", {
-		{"subscription", TEXTOID, true},
-		{"stream", TEXTOID, true},
-		{"position", INT8OID, true},
-		{"attempts", INT4OID, true},
-		{"company", CHAROID, true}
+			{"subscription", TEXTOID, true},
+			{"stream", TEXTOID, true},
+			{"position", INT8OID, true},
+			{"attempts", INT4OID, true},
+			{"company", CHAROID, true}
 	}},
 	{"leases", {
-		{"subscription", TEXTOID, true},
-		{"position", INT8OID, true},
-		{"consumer", TEXTOID, true},
-		{"positions", INT8ARRAYOID, true},
-		{"streams", INT8ARRAYOID, true},
-		{"attempts", INT4ARRAYOID, false}
+			{"subscription", TEXTOID, true},
+			{"position", INT8OID, true},
+			{"consumer", TEXTOID, true},
+			{"positions", INT8ARRAYOID, true},
+			{"streams", INT8ARRAYOID, true},
+			{"attempts", INT4ARRAYOID, false}
 	}},
 	{"projection_cursors", {
 			{"position", INT8OID, true}
@@ -144,14 +144,14 @@ static const Table tables[] = {
 			{"recorded_at", TIMESTAMPTZOID, true}
 	}},
 	{"subscription_cursors", {
-		{"taken", INT8OID, true},
-		{"max_attempts", INT4OID, true},
-		{"backoff", INTERVALOID, true},
-		{"max_backoff", INTERVALOID, true},
-		{"category", TEXTOID, false},
-		{"types", TEXTARRAYOID, false},
-		{"tags", TEXTARRAYOID, false},
-		{"role", NAMEOID, true}
+			{"taken", INT8OID, true},
+			{"max_attempts", INT4OID, true},
+			{"backoff", INTERVALOID, true},
+			{"max_backoff", INTERVALOID, true},
+			{"category", TEXTOID, false},
+			{"types", TEXTARRAYOID, false},
+			{"tags", TEXTARRAYOID, false},
+			{"role", NAMEOID, true}
 	}},
 	{"upcasters", {
 			{"type", TEXTOID, true},
