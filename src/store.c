@@ -388,6 +388,8 @@ validate(EsStore *store)
 static EsStore *
 lock(EsStore *store)
 {
+	/* a lock that we have already would bring none */
+	AcceptInvalidationMessages();
 	do
 	{
 		validate(store);
@@ -531,16 +533,33 @@ run_as_owner(EsStore *store, const EsQuery *query, Datum *values,
 }
 
 /*
+ * A snapshot of all that is committed by now, and of our own changes, whatever
+ * the caller's isolation level.
+ */
+static Snapshot
+latest_snapshot(void)
+{
+	CommandCounterIncrement();
+	return GetLatestSnapshot();
+}
+
+/*
  * Runs a query on the store's bookkeeping, as its owner, whose right it is: the
  * caller has been checked and has no rights on those tables.  Returns the
  * number of rows; a result is in SPI_tuptable.  Between SPI_connect() and
  * SPI_finish().
+ *
+ * It sees all that is committed by now: what an old snapshot shows of a
+ * definition must not get into a cache that outlives the transaction, and
+ * bookkeeping is no reason for a serialization failure.
  */
 uint64
 es_store_execute(EsStore *store, const EsQuery *query, Datum *values,
 				 const char *nulls)
 {
-	return run_as_owner(store, query, values, nulls, InvalidSnapshot, false);
+	return run_as_owner(store, query, values, nulls,
+						IsolationUsesXactSnapshot() ? latest_snapshot() : InvalidSnapshot,
+						false);
 }
 
 /*
@@ -551,9 +570,7 @@ uint64
 es_store_select_latest(EsStore *store, const EsQuery *query, Datum *values,
 					   const char *nulls)
 {
-	/* our own earlier changes, too */
-	CommandCounterIncrement();
-	return run_as_owner(store, query, values, nulls, GetLatestSnapshot(), true);
+	return run_as_owner(store, query, values, nulls, latest_snapshot(), true);
 }
 
 /*
