@@ -292,6 +292,17 @@ append(EsStore *store, text *stream, int nevents, EsNewEvent *events,
 		holds = version_holds(expected, tip.version);
 
 		/*
+		 * Lost to ourselves: what a trigger did there it would do again at
+		 * the next attempt, and for ever.
+		 */
+		if (lost && tip.ours && tip.version > lost_at)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("a trigger got in the way of an append to stream \"%s\"",
+							text_to_cstring(stream)),
+					 errhint("A trigger that appends to the event's own stream has to be an AFTER trigger, and one that refuses an event has to raise an error.")));
+
+		/*
 		 * A single new event with an id needs no look-up: the index on ids
 		 * makes its insertion fail if the id is known.
 		 */
