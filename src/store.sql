@@ -136,6 +136,7 @@ BEGIN
             'Every stream: a stream by name, or a page in the order of names, costs a few index probes';
 
         CREATE OR REPLACE VIEW %1$I.open_appends WITH (security_invoker) AS
+            WITH locks AS MATERIALIZED (SELECT * FROM pg_locks)
             SELECT ((l.objsubid & 32767)::bigint << 32) | l.objid::bigint AS holds_at,
                    l.pid,
                    p.gid,
@@ -144,11 +145,13 @@ BEGIN
                    a.application_name,
                    a.state,
                    a.query
-              FROM pg_locks l
+              FROM locks l
               LEFT JOIN pg_stat_activity a ON a.pid = l.pid
-              LEFT JOIN pg_prepared_xacts p
+              -- a prepared transaction has no process, but a lock on its own id
+              LEFT JOIN (locks x JOIN pg_prepared_xacts p ON p.transaction = x.transactionid)
                      ON l.pid IS NULL
-                    AND p.transaction::text = split_part(l.virtualtransaction, '/', 2)
+                    AND x.pid IS NULL
+                    AND x.virtualtransaction = l.virtualtransaction
              WHERE l.locktype = 'advisory'
                AND l.database = (SELECT d.oid FROM pg_database d
                                   WHERE d.datname = current_database())
