@@ -96,6 +96,7 @@ TEMP         = --temp-config=$(TEMP_CONFIG) --load-extension=$(EXTENSION)
 
 REGRESS = \
 	append \
+	append_triggers \
 	capture \
 	interchange \
 	projection \
@@ -108,6 +109,17 @@ REGRESS = \
 REGRESS_OPTS = --temp-instance=./tmp_regress $(TEMP)
 
 ISOLATION = \
+	aggregate_changed \
+	append_any \
+	append_batch \
+	append_deadlock \
+	append_expected \
+	append_hot \
+	append_repeatable_read \
+	append_retry \
+	append_savepoint \
+	read_all \
+	store_recreated \
 	subscriptions
 ISOLATION_OPTS = --inputdir=$(srcdir_or_dot)/test/isolation --temp-instance=./tmp_isolation $(TEMP)
 
