@@ -93,7 +93,7 @@ sub cell_text ($workload, $cell, $name) {
     return '–' unless defined $cell->{rate}{$name};
     my $value = $workload->{show} eq 'ms' ? number($cell->{ms}{$name}) . ' ms' : number($cell->{rate}{$name}) . '/s';
     my $ratio = $cell->{ratio}{$name};
-    return defined $ratio ? sprintf('**%.2f** (%s)', $ratio, $value) : $value;
+    return defined $ratio ? sprintf('**%s** (%s)', $ratio < .01 ? sprintf('%.4f', $ratio) : sprintf('%.2f', $ratio), $value) : $value;
 }
 
 sub table ($workload) {
