@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "lib/stringinfo.h"
+#include "miscadmin.h"
 #include "rules_event.h"
 
 /* Where a path leads, as far as it exists. */
@@ -657,6 +658,7 @@ es_rules_apply(EsRules *rules, EsState *state, const EsEvent *event)
 	EsRule	   *rule;
 	EsView		view;
 
+	CHECK_FOR_INTERRUPTS();
 	if (event->nulls[ES_EVENT_TYPE])
 		return;
 	rule = es_rules_find(rules, event->values[ES_EVENT_TYPE]);

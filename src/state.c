@@ -289,6 +289,7 @@ es_node_set_object(EsState *state, EsNode *node, int capacity)
 	memset(object, 0, sizeof(EsObject));
 	if (capacity > 0)
 		object->pairs = alloc_array(state, capacity * sizeof(EsPair));
+	state->used += capacity * sizeof(EsPair);
 	object->head.capacity = capacity;
 	node->type = ES_OBJECT;
 	node->length = 0;
@@ -304,6 +305,7 @@ es_node_set_array(EsState *state, EsNode *node, int capacity)
 	memset(array, 0, sizeof(EsArray));
 	if (capacity > 0)
 		array->elements = alloc_array(state, capacity * sizeof(EsNode));
+	state->used += capacity * sizeof(EsNode);
 	array->head.capacity = capacity;
 	node->type = ES_ARRAY;
 	node->length = 0;
