@@ -28,6 +28,7 @@ OBJS = \
 	src/fold.o \
 	src/guard.o \
 	src/guc.o \
+	src/handler.o \
 	src/import.o \
 	src/lease.o \
 	src/log_spi.o \
@@ -45,6 +46,7 @@ OBJS = \
 	src/rules_sql.o \
 	src/rules_value.o \
 	src/run.o \
+	src/schedule.o \
 	src/script.o \
 	src/state.o \
 	src/state_compare.o \
@@ -65,6 +67,9 @@ INSTALL_SQL = \
 	src/guard.sql \
 	src/store.sql \
 	src/subscription.sql \
+	src/handler.sql \
+	src/schedule.sql \
+	src/trace.sql \
 	src/append.sql \
 	src/read.sql \
 	src/projection.sql \
@@ -105,6 +110,7 @@ REGRESS = \
 	rules \
 	rules_reference \
 	subscriptions \
+	trace \
 	verify
 REGRESS_OPTS = --temp-instance=./tmp_regress $(TEMP)
 

@@ -76,8 +76,11 @@ es_append_check_stream(text *stream)
 				 errhint("A stream is named Category-id, such as \"Order-1\".")));
 }
 
-static void
-check_event(EsNewEvent *event)
+/*
+ * Raises ZE006 for what is wrong with an event itself.
+ */
+void
+es_append_check_event(EsNewEvent *event)
 {
 	check_name("event type", event->type);
 	if (event->metadata != NULL && !JB_ROOT_IS_OBJECT(event->metadata))
@@ -264,7 +267,7 @@ append(EsStore *store, text *stream, int nevents, EsNewEvent *events,
 
 	es_append_check_stream(stream);
 	for (int i = 0; i < nevents; i++)
-		check_event(&events[i]);
+		es_append_check_event(&events[i]);
 	es_append_check_expected(expected);
 	es_append_check_rights(store);
 	es_script_check_append();

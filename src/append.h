@@ -19,6 +19,7 @@ extern int64 es_append_to(EsStore *store, text *stream, int nevents,
 extern int64 es_append_recorded(EsStore *store, text *stream, EsNewEvent *event,
 								int64 version, TimestampTz recorded_at);
 extern void es_append_check_rights(EsStore *store);
+extern void es_append_check_event(EsNewEvent *event);
 extern void es_append_check_stream(text *stream);
 extern void es_append_check_expected(int64 expected);
 extern void es_append_check_version(text *stream, int64 expected, int64 actual);

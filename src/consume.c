@@ -14,6 +14,7 @@
 #include "catalog.h"
 #include "catalog/pg_type.h"
 #include "clock.h"
+#include "consume.h"
 #include "delivery.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -47,7 +48,8 @@ static const EsQuery create_query = {
 };
 
 static const EsQuery drop_query = {
-	"DELETE FROM {es}.subscription_cursors WHERE name OPERATOR(pg_catalog.=) $1",
+	"WITH handler AS (DELETE FROM {es}.handlers WHERE name OPERATOR(pg_catalog.=) $1)"
+	" DELETE FROM {es}.subscription_cursors WHERE name OPERATOR(pg_catalog.=) $1",
 	1, {TEXTOID}
 };
 
@@ -112,38 +114,33 @@ get_after(FunctionCallInfo fcinfo, int n, EsStore *store)
 }
 
 /*
- * es_create_subscription(name, category, types, tags, after, max_attempts,
- * backoff, max_backoff)
+ * Creates the subscription that a call describes: its argument 0 is the name,
+ * those from "first" on are category, types, tags, after, max_attempts, backoff
+ * and max_backoff.  Returns the name.
  */
-Datum
-es_create_subscription(PG_FUNCTION_ARGS)
+text *
+es_consume_create(FunctionCallInfo fcinfo, EsStore *store, int first, const char *role)
 {
-	EsStore    *store = es_store_current();
-	NameData	role;
+	NameData	role_name;
 	Datum		values[9];
 	char		nulls[10] = "         ";
 
-	PreventCommandIfReadOnly("es_create_subscription()");
-	es_subscription_check_right(store, ACL_INSERT, "create a subscription");
 	values[0] = PointerGetDatum(get_name(fcinfo, 0, "name"));
-	for (int i = 1; i <= 3; i++)
+	for (int i = 0; i < 7; i++)
 	{
-		values[i] = PG_GETARG_DATUM(i);
-		nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
+		values[1 + i] = PG_GETARG_DATUM(first + i);
+		nulls[1 + i] = PG_ARGISNULL(first + i) ? 'n' : ' ';
 	}
-	values[4] = Int64GetDatum(get_after(fcinfo, 4, store));
-	es_check_argument(fcinfo, 5, "max_attempts");
-	values[5] = PG_GETARG_DATUM(5);
-	if (PG_GETARG_INT32(5) < 1)
+	values[4] = Int64GetDatum(get_after(fcinfo, first + 3, store));
+	es_check_argument(fcinfo, first + 4, "max_attempts");
+	if (DatumGetInt32(values[5]) < 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("max_attempts must be at least 1, but is %d", PG_GETARG_INT32(5))));
-	(void) get_duration(fcinfo, 6, "backoff", true);
-	values[6] = PG_GETARG_DATUM(6);
-	(void) get_duration(fcinfo, 7, "max_backoff", true);
-	values[7] = PG_GETARG_DATUM(7);
-	namestrcpy(&role, GetUserNameFromId(GetUserId(), false));
-	values[8] = NameGetDatum(&role);
+				 errmsg("max_attempts must be at least 1, but is %d", DatumGetInt32(values[5]))));
+	(void) get_duration(fcinfo, first + 5, "backoff", true);
+	(void) get_duration(fcinfo, first + 6, "max_backoff", true);
+	namestrcpy(&role_name, role);
+	values[8] = NameGetDatum(&role_name);
 
 	SPI_connect();
 	if (es_store_execute(store, &create_query, values, nulls) == 0)
@@ -152,6 +149,21 @@ es_create_subscription(PG_FUNCTION_ARGS)
 				 errmsg("subscription \"%s\" already exists", TextDatumGetCString(values[0])),
 				 errhint("Choose another name, or drop it with es_drop_subscription().")));
 	SPI_finish();
+	return DatumGetTextPP(values[0]);
+}
+
+/*
+ * es_create_subscription(name, category, types, tags, after, max_attempts,
+ * backoff, max_backoff)
+ */
+Datum
+es_create_subscription(PG_FUNCTION_ARGS)
+{
+	EsStore    *store = es_store_current();
+
+	PreventCommandIfReadOnly("es_create_subscription()");
+	es_subscription_check_right(store, ACL_INSERT, "create a subscription");
+	(void) es_consume_create(fcinfo, store, 1, GetUserNameFromId(GetUserId(), false));
 	PG_RETURN_VOID();
 }
 
@@ -232,11 +244,17 @@ es_fetch(PG_FUNCTION_ARGS)
 	es_subscription_check_right(store, ACL_UPDATE, "consume a subscription");
 
 	InitMaterializedSRF(fcinfo, 0);
-	if (es_subscription_is_idle(store, name))
+	if (es_subscription_is_idle(store, name, PG_INT64_MAX))
 		return (Datum) 0;
 
 	sub = es_subscription_lock(store, name);
-	deliveries = es_delivery_take(sub, PG_GETARG_INT32(2));
+	if (sub->is_handler)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("subscription \"%s\" is a handler", text_to_cstring(name)),
+				 errhint("It consumes its events itself: CALL es_run(%s), or have the worker do it.",
+						 quote_literal_cstr(text_to_cstring(name)))));
+	deliveries = es_delivery_take(sub, PG_GETARG_INT32(2), PG_INT64_MAX);
 	if (deliveries->n == 0)
 		return (Datum) 0;
 

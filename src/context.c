@@ -7,6 +7,9 @@
  * names in the metadata of every event; metadata given with an event wins.  The
  * schema of the event's data goes there too, where it is not the first.
  *
+ * What a handler appends belongs to the event that it handles, whoever runs it:
+ * then the handler's context stands in the place of the settings.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -19,20 +22,48 @@ typedef struct ContextKey
 {
 	const char *key;
 	char	  **value;
+	int			offset;			/* in EsContext, -1: not there */
 } ContextKey;
 
 static const ContextKey context_keys[] = {
-	{"actor", &es_guc_actor},
-	{"causation_id", &es_guc_causation_id},
-	{"command_id", &es_guc_command_id},
-	{"correlation_id", &es_guc_correlation_id},
-	{"traceparent", &es_guc_traceparent}
+	{"actor", &es_guc_actor, -1},
+	{"causation_id", &es_guc_causation_id, offsetof(EsContext, causation_id)},
+	{"command_id", &es_guc_command_id, -1},
+	{"correlation_id", &es_guc_correlation_id, offsetof(EsContext, correlation_id)},
+	{"traceparent", &es_guc_traceparent, offsetof(EsContext, traceparent)}
 };
 
-static inline bool
-is_set(const ContextKey *key)
+/* what is said instead of the settings, or NULL */
+static const EsContext *override = NULL;
+
+/*
+ * Puts a context in the place of the settings, or with NULL takes it away, and
+ * returns what was there.  The caller puts that back, after an error too.
+ */
+const EsContext *
+es_context_override(const EsContext *context)
 {
-	return *key->value != NULL && (*key->value)[0] != '\0';
+	const EsContext *previous = override;
+
+	override = context;
+	return previous;
+}
+
+/*
+ * Returns the value of a key, or NULL.
+ */
+static const char *
+value_of(const ContextKey *key)
+{
+	const char *value;
+
+	if (override == NULL)
+		value = *key->value;
+	else if (key->offset >= 0)
+		value = *(char *const *) ((const char *) override + key->offset);
+	else
+		value = NULL;
+	return value != NULL && value[0] != '\0' ? value : NULL;
 }
 
 static void
@@ -87,7 +118,7 @@ es_context_merge(Jsonb *metadata, int schema)
 	bool		adds = schema != 1;
 
 	for (int i = 0; i < lengthof(context_keys); i++)
-		adds |= is_set(&context_keys[i]);
+		adds |= value_of(&context_keys[i]) != NULL;
 	if (!adds)
 		return metadata;
 
@@ -97,10 +128,12 @@ es_context_merge(Jsonb *metadata, int schema)
 		push_schema(&state, schema);
 	for (int i = 0; i < lengthof(context_keys); i++)
 	{
-		if (!is_set(&context_keys[i]))
+		const char *value = value_of(&context_keys[i]);
+
+		if (value == NULL)
 			continue;
 		push_string(&state, WJB_KEY, context_keys[i].key);
-		push_string(&state, WJB_VALUE, *context_keys[i].value);
+		push_string(&state, WJB_VALUE, value);
 	}
 	push_members(&state, metadata);
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));

@@ -293,13 +293,14 @@ sort_out(EsSubscription *sub, HTAB *busy, EsDeliveries *events, EsDeliveries *re
 }
 
 /*
- * Takes what comes next from the log, at most max_count more than are in the
- * result.
+ * Takes what comes next from the log, up to a position, as long as the result
+ * has not max_count.
  */
 static void
-take_new(EsSubscription *sub, HTAB *busy, int max_count, EsDeliveries *result)
+take_new(EsSubscription *sub, HTAB *busy, int max_count, int64 upto,
+		 EsDeliveries *result)
 {
-	int64		limit = es_read_limit(sub->store, sub->taken);
+	int64		limit = Min(es_read_limit(sub->store, sub->taken), upto);
 	int64		taken = sub->taken;
 	int64		budget = (int64) max_count * READ_AHEAD;
 
@@ -408,12 +409,12 @@ upcast_events(EsSubscription *sub, EsDeliveries *d)
 }
 
 /*
- * Takes up to max_count events that may be delivered now, with the events, and
- * returns them, those of one stream in order, allocated in the current memory
+ * Takes up to max_count events that may be delivered now, new ones only up to a
+ * position, and returns them, those of one stream in order, allocated in the current memory
  * context.
  */
 EsDeliveries *
-es_delivery_take(EsSubscription *sub, int max_count)
+es_delivery_take(EsSubscription *sub, int max_count, int64 upto)
 {
 	EsDeliveries *result = palloc0(sizeof(EsDeliveries));
 	HTAB	   *busy;
@@ -423,7 +424,7 @@ es_delivery_take(EsSubscription *sub, int max_count)
 	SPI_connect();
 	busy = es_lease_load_streams(sub);
 	if (!take_due(sub, busy, max_count, result))
-		take_new(sub, busy, max_count, result);
+		take_new(sub, busy, max_count, upto, result);
 	SPI_finish();
 	upcast_events(sub, result);
 	return result;

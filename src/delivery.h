@@ -10,6 +10,7 @@
 
 #include "subscription.h"
 
-extern EsDeliveries *es_delivery_take(EsSubscription *sub, int max_count);
+extern EsDeliveries *es_delivery_take(EsSubscription *sub, int max_count,
+									  int64 upto);
 
 #endif							/* ES_DELIVERY_H */

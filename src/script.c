@@ -372,6 +372,15 @@ es_script_is(const EsScript *script, const EsScriptSource *source)
 }
 
 /*
+ * Returns the name of the projection or handler.
+ */
+const char *
+es_script_name(const EsScript *script)
+{
+	return script->source.name;
+}
+
+/*
  * Returns the relations that the script's own statements change, not those that
  * functions change which it calls; and whether it only inserts into them (which
  * includes ON CONFLICT).

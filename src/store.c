@@ -65,13 +65,13 @@ typedef struct Column
 	const char *name;
 	Oid			type;
 	bool		not_null;
-}			Column;
+} Column;
 
 typedef struct Table
 {
 	const char *name;
 	Column		columns[14];
-}			Table;
+} Table;
 
 static const Table tables[] = {
 	/* these two first: see look_up() */
@@ -266,7 +266,7 @@ relation_owner(Oid relid)
  * reads from it.
  */
 static void
-check_table(EsStore *store, const Table * table, Oid relid)
+check_table(EsStore *store, const Table *table, Oid relid)
 {
 	HeapTuple	tuple;
 	char		kind = get_rel_relkind(relid);
@@ -277,7 +277,7 @@ check_table(EsStore *store, const Table * table, Oid relid)
 				 errmsg("\"%s.%s\" is not a table", NameStr(store->name), table->name),
 				 errhint("The tables of a store are made by es_create_store(), and by nobody else.")));
 
-	for (const Column * column = table->columns; column->name != NULL; column++)
+	for (const Column *column = table->columns; column->name != NULL; column++)
 	{
 		AttrNumber	attnum = get_attnum(relid, column->name);
 		Form_pg_attribute att;

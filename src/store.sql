@@ -173,6 +173,7 @@ BEGIN
     PERFORM @extschema@.es_install_subscription_views(name);
     PERFORM @extschema@.es_install_projection_views(name);
     PERFORM @extschema@.es_install_projections(name);
+    PERFORM @extschema@.es_install_timer_views(name);
 END
 $$;
 
@@ -229,6 +230,7 @@ BEGIN
     END IF;
     EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', store, role);
     EXECUTE format('GRANT SELECT ON %1$I.events, %1$I.streams, %1$I.open_appends, %1$I.projections, %1$I.progress TO %2$I', store, role);
+    EXECUTE format('GRANT SELECT ON %I.scheduled TO %I', store, role);
     IF level = 'writer' THEN
         EXECUTE format('GRANT INSERT ON %I.events TO %I', store, role);
     END IF;
@@ -260,13 +262,15 @@ BEGIN
             EXECUTE format('CREATE INDEX IF NOT EXISTS events_type_position_idx ON %I.events (type, position)', store);
         WHEN 'tags' THEN
             EXECUTE format('CREATE INDEX IF NOT EXISTS events_tags_idx ON %I.events USING gin (tags)', store);
+        WHEN 'correlation' THEN
+            EXECUTE format('CREATE INDEX IF NOT EXISTS events_correlation_idx ON %I.events ((metadata ->> ''correlation_id'')) WHERE (metadata ->> ''correlation_id'') IS NOT NULL', store);
         ELSE
             RAISE EXCEPTION 'unknown kind of index: %', coalesce(quote_literal(kind), 'NULL')
                 USING ERRCODE = 'invalid_parameter_value',
-                      HINT = 'The kinds are ''category'', ''type'' and ''tags''.';
+                      HINT = 'The kinds are ''category'', ''type'', ''tags'' and ''correlation''.';
     END CASE;
 END
 $$;
 
 COMMENT ON FUNCTION @extschema@.es_create_index(text) IS
-    'Creates the index that makes es_read_all() fast for a rare ''category'', ''type'' or ''tags'' in a large store. It locks out appends while it is built; run the same CREATE INDEX with CONCURRENTLY by hand on a busy store';
+    'Creates the index that makes es_read_all() fast for a rare ''category'', ''type'' or ''tags'' in a large store, or (''correlation'') es_trace(). It locks out appends while it is built; run the same CREATE INDEX with CONCURRENTLY by hand on a busy store';

@@ -40,15 +40,24 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-static const EsQuery exists_query = {
-	"SELECT 1 FROM {es}.subscription_cursors WHERE name OPERATOR(pg_catalog.=) $1",
+#define SELECT_FOR_UPDATE \
+	"SELECT taken, category, types, tags, max_attempts, backoff, max_backoff, role::pg_catalog.text," \
+	" EXISTS (SELECT FROM {es}.handlers h WHERE h.name OPERATOR(pg_catalog.=) $1)" \
+	" FROM {es}.subscription_cursors WHERE name OPERATOR(pg_catalog.=) $1" \
+	" FOR NO KEY UPDATE"
+
+static const EsQuery lock_query = {
+	SELECT_FOR_UPDATE,
 	1, {TEXTOID}
 };
 
-static const EsQuery lock_query = {
-	"SELECT taken, category, types, tags, max_attempts, backoff, max_backoff, role::pg_catalog.text"
-	" FROM {es}.subscription_cursors WHERE name OPERATOR(pg_catalog.=) $1"
-	" FOR NO KEY UPDATE",
+static const EsQuery try_lock_query = {
+	SELECT_FOR_UPDATE " SKIP LOCKED",
+	1, {TEXTOID}
+};
+
+static const EsQuery position_query = {
+	"SELECT position FROM {es}.subscriptions WHERE name OPERATOR(pg_catalog.=) $1",
 	1, {TEXTOID}
 };
 
@@ -163,25 +172,8 @@ es_subscription_raise_unknown(text *name)
 			 errhint("Create it with SELECT es_create_subscription(%s).", quoted)));
 }
 
-bool
-es_subscription_exists(EsStore *store, text *name)
-{
-	Datum		value = PointerGetDatum(name);
-	bool		exists;
-
-	SPI_connect();
-	exists = es_store_execute(store, &exists_query, &value, NULL) > 0;
-	SPI_finish();
-	return exists;
-}
-
-/*
- * Locks a subscription to the end of the transaction and returns it, allocated
- * in the current memory context.  Excludes everybody else who would take from
- * it or write its deliveries.  Raises 42704 where there is none.
- */
-EsSubscription *
-es_subscription_lock(EsStore *store, text *name)
+static EsSubscription *
+lock(EsStore *store, text *name, const EsQuery *query)
 {
 	EsSubscription *sub = palloc0(sizeof(EsSubscription));
 	Datum		value = PointerGetDatum(name);
@@ -189,8 +181,11 @@ es_subscription_lock(EsStore *store, text *name)
 	bool		isnull;
 
 	SPI_connect();
-	if (es_store_execute(store, &lock_query, &value, NULL) == 0)
-		es_subscription_raise_unknown(name);
+	if (es_store_execute(store, query, &value, NULL) == 0)
+	{
+		SPI_finish();
+		return NULL;
+	}
 	sub->store = store;
 	sub->name = name;
 	sub->now = es_clock_now();
@@ -202,18 +197,61 @@ es_subscription_lock(EsStore *store, text *name)
 	sub->backoff = es_clock_interval_usec(DatumGetIntervalP(es_result_value(0, 6, &isnull)));
 	sub->max_backoff = es_clock_interval_usec(DatumGetIntervalP(es_result_value(0, 7, &isnull)));
 	role = es_result_copy(0, 8);
+	sub->is_handler = DatumGetBool(es_result_value(0, 9, &isnull));
 	SPI_finish();
 	sub->role = text_to_cstring(role);
 	return sub;
 }
 
 /*
- * Whether there is nothing to take at the moment, as far as can be told without
+ * Locks a subscription to the end of the transaction and returns it, allocated
+ * in the current memory context.  Excludes everybody else who would take from
+ * it or write its deliveries.  Raises 42704 where there is none.
+ */
+EsSubscription *
+es_subscription_lock(EsStore *store, text *name)
+{
+	EsSubscription *sub = lock(store, name, &lock_query);
+
+	if (sub == NULL)
+		es_subscription_raise_unknown(name);
+	return sub;
+}
+
+/*
+ * The same, but returns NULL where there is none or somebody else holds it.
+ */
+EsSubscription *
+es_subscription_try_lock(EsStore *store, text *name)
+{
+	return lock(store, name, &try_lock_query);
+}
+
+/*
+ * Returns the position up to which everything is done or parked, -1 where there
+ * is no such subscription.
+ */
+int64
+es_subscription_position(EsStore *store, text *name)
+{
+	Datum		value = PointerGetDatum(name);
+	int64		position = -1;
+	bool		isnull;
+
+	SPI_connect();
+	if (es_store_execute(store, &position_query, &value, NULL) > 0)
+		position = DatumGetInt64(es_result_value(0, 1, &isnull));
+	SPI_finish();
+	return position;
+}
+
+/*
+ * Whether there is nothing to take up to a position at the moment, as far as can be told without
  * a lock: what an idle consumer asks every time costs no write.  Raises 42704
  * where there is no such subscription.
  */
 bool
-es_subscription_is_idle(EsStore *store, text *name)
+es_subscription_is_idle(EsStore *store, text *name, int64 upto)
 {
 	Datum		values[2];
 	int64		taken;
@@ -228,7 +266,7 @@ es_subscription_is_idle(EsStore *store, text *name)
 	taken = DatumGetInt64(es_result_value(0, 1, &isnull));
 	due = DatumGetBool(es_result_value(0, 2, &isnull));
 	SPI_finish();
-	return !due && es_read_limit(store, taken) <= taken;
+	return !due && (upto <= taken || es_read_limit(store, taken) <= taken);
 }
 
 bool

@@ -28,6 +28,7 @@ typedef struct EsSubscription
 	int64		backoff;		/* microseconds */
 	int64		max_backoff;
 	char	   *role;			/* who created it */
+	bool		is_handler;
 } EsSubscription;
 
 /* With what an event is handed out that was given back. */
@@ -68,9 +69,10 @@ typedef struct EsDeliveries
 extern void es_subscription_check_right(EsStore *store, AclMode right,
 										const char *action);
 extern void es_subscription_raise_unknown(text *name);
-extern bool es_subscription_exists(EsStore *store, text *name);
 extern EsSubscription *es_subscription_lock(EsStore *store, text *name);
-extern bool es_subscription_is_idle(EsStore *store, text *name);
+extern EsSubscription *es_subscription_try_lock(EsStore *store, text *name);
+extern int64 es_subscription_position(EsStore *store, text *name);
+extern bool es_subscription_is_idle(EsStore *store, text *name, int64 upto);
 extern void es_subscription_fail(EsSubscription *sub, EsDelivery *delivery,
 								 int64 retry_in, bool park, char *error);
 extern void es_subscription_give_back(EsSubscription *sub,

@@ -113,7 +113,9 @@ BEGIN
                    c.backoff,
                    c.max_backoff,
                    c.role,
-                   c.created_at
+                   c.created_at,
+                   CASE WHEN EXISTS (SELECT FROM %1$I.handlers h WHERE h.name = c.name)
+                        THEN 'handler' ELSE 'subscription' END AS kind
               FROM %1$I.subscription_cursors c
              CROSS JOIN (SELECT coalesce(max(e.position), 0) AS head
                            FROM %1$I.events e) h

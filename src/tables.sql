@@ -180,7 +180,32 @@ BEGIN
             shadows    name[] NOT NULL
         ) WITH (fillfactor = 20);
         COMMENT ON TABLE %1$I.rebuilds IS
-            'Rebuilds of projections that have begun and not ended, and the tables of this schema that they fill'
+            'Rebuilds of projections that have begun and not ended, and the tables of this schema that they fill';
+
+        CREATE TABLE %1$I.handlers (
+            name        text COLLATE "C" PRIMARY KEY,
+            script      text NOT NULL,
+            search_path text NOT NULL
+        );
+        COMMENT ON TABLE %1$I.handlers IS
+            'The scripts of those subscriptions that are handlers; written by es_create_handler()';
+
+        CREATE TABLE %1$I.timers (
+            key      text COLLATE "C" PRIMARY KEY,
+            at       timestamptz NOT NULL,
+            due      timestamptz NOT NULL,
+            stream   text COLLATE "C" NOT NULL,
+            type     text COLLATE "C" NOT NULL,
+            data     jsonb NOT NULL,
+            metadata jsonb,
+            role     name NOT NULL,
+            schema   int NOT NULL,
+            attempts int NOT NULL DEFAULT 0,
+            error    text
+        );
+        CREATE INDEX timers_due_idx ON %1$I.timers (due);
+        COMMENT ON TABLE %1$I.timers IS
+            'Events that are to be appended at a time; written by es_schedule(). due is "at", or after a failure when it is tried again'
     $ddl$, name);
 END
 $$;

@@ -1,0 +1,300 @@
+/*-------------------------------------------------------------------------
+ *
+ * schedule.c
+ *		Events that are to be appended at a time.
+ *
+ * A timer is a row until its event is in the log: the transaction that appends
+ * the one deletes the other, so it fires exactly once, whatever crashes.  Who
+ * fires a timer and who cancels it lock its row, so one of them comes second
+ * and finds it gone.
+ *
+ * An event is appended with the rights of the role that scheduled it, at the
+ * time of appending; one that cannot be appended is tried again, less and less
+ * often, and for ever: an operator sees why in the view "scheduled" and removes
+ * the cause or cancels it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "append.h"
+#include "catalog.h"
+#include "catalog/pg_type.h"
+#include "clock.h"
+#include "context.h"
+#include "errors.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "schedule.h"
+#include "script.h"
+#include "upcast.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/resowner.h"
+#include "utils/timestamp.h"
+
+PG_FUNCTION_INFO_V1(es_cancel);
+PG_FUNCTION_INFO_V1(es_schedule);
+
+/* a timer that fails is tried again after this, doubling up to that */
+#define RETRY_FIRST		USECS_PER_SEC
+#define RETRY_MOST		(10 * USECS_PER_MINUTE)
+
+static const EsQuery insert_query = {
+	"INSERT INTO {es}.timers AS t (key, at, due, stream, type, data, metadata, role, schema)"
+	" VALUES (coalesce($1, pg_catalog.gen_random_uuid()::pg_catalog.text), $2, $2, $3, $4, $5, $6, $7, $8)"
+	" ON CONFLICT (key) DO UPDATE SET at = EXCLUDED.at, due = EXCLUDED.due,"
+	" stream = EXCLUDED.stream, type = EXCLUDED.type, data = EXCLUDED.data,"
+	" metadata = EXCLUDED.metadata, role = EXCLUDED.role, schema = EXCLUDED.schema, attempts = 0, error = NULL"
+	" RETURNING key",
+	8, {TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, JSONBOID, JSONBOID, NAMEOID, INT4OID}
+};
+
+static const EsQuery delete_query = {
+	"DELETE FROM {es}.timers WHERE key OPERATOR(pg_catalog.=) $1",
+	1, {TEXTOID}
+};
+
+static const EsQuery due_query = {
+	"SELECT key, stream, type, data, metadata, role::pg_catalog.text, attempts, schema"
+	" FROM {es}.timers WHERE due OPERATOR(pg_catalog.<=) $1"
+	" ORDER BY due LIMIT $2 FOR UPDATE SKIP LOCKED",
+	2, {TIMESTAMPTZOID, INT8OID}
+};
+
+static const EsQuery failed_query = {
+	"UPDATE {es}.timers SET attempts = $2, due = $3, error = $4"
+	" WHERE key OPERATOR(pg_catalog.=) $1",
+	4, {TEXTOID, INT4OID, TIMESTAMPTZOID, TEXTOID}
+};
+
+static const EsQuery next_query = {
+	"SELECT due FROM {es}.timers ORDER BY due LIMIT 1",
+	0, {0}
+};
+
+/*
+ * es_schedule(at, stream, type, data, key)
+ */
+Datum
+es_schedule(PG_FUNCTION_ARGS)
+{
+	EsStore    *store = es_store_current();
+	EsNewEvent	event = {0};
+	NameData	role;
+	Datum		values[8];
+	char		nulls[9] = "        ";
+	text	   *key;
+
+	PreventCommandIfReadOnly("es_schedule()");
+	es_check_argument(fcinfo, 0, "at");
+	es_check_argument(fcinfo, 1, "stream");
+	es_check_argument(fcinfo, 2, "type");
+	es_check_argument(fcinfo, 3, "data");
+	if (TIMESTAMP_NOT_FINITE(PG_GETARG_TIMESTAMPTZ(0)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("an event cannot be scheduled at infinity")));
+
+	/* now is the time to hear that it can't be appended */
+	event.type = PG_GETARG_TEXT_PP(2);
+	event.data = PG_GETARG_JSONB_P(3);
+	es_append_check_stream(PG_GETARG_TEXT_PP(1));
+	es_append_check_event(&event);
+	es_append_check_rights(store);
+	es_script_check_append();
+
+	values[0] = PG_GETARG_DATUM(4);
+	nulls[0] = PG_ARGISNULL(4) ? 'n' : ' ';
+	values[1] = PG_GETARG_DATUM(0);
+	values[2] = PG_GETARG_DATUM(1);
+	values[3] = PG_GETARG_DATUM(2);
+	values[4] = PG_GETARG_DATUM(3);
+	event.metadata = es_context_merge(NULL, 1);
+	values[5] = PointerGetDatum(event.metadata);
+	nulls[5] = event.metadata == NULL ? 'n' : ' ';
+	namestrcpy(&role, GetUserNameFromId(GetUserId(), false));
+	values[6] = NameGetDatum(&role);
+	values[7] = Int32GetDatum(es_upcast_schema(store, event.type));
+
+	SPI_connect();
+	(void) es_store_execute(store, &insert_query, values, nulls);
+	key = es_result_copy(0, 1);
+	SPI_finish();
+	PG_RETURN_TEXT_P(key);
+}
+
+/*
+ * es_cancel(key)
+ */
+Datum
+es_cancel(PG_FUNCTION_ARGS)
+{
+	EsStore    *store = es_store_current();
+	Datum		value;
+	bool		cancelled;
+
+	PreventCommandIfReadOnly("es_cancel()");
+	es_check_argument(fcinfo, 0, "key");
+	es_append_check_rights(store);
+	es_script_check_append();
+	value = PG_GETARG_DATUM(0);
+	SPI_connect();
+	cancelled = es_store_execute(store, &delete_query, &value, NULL) > 0;
+	SPI_finish();
+	PG_RETURN_BOOL(cancelled);
+}
+
+/* A timer that is due. */
+typedef struct Timer
+{
+	text	   *key;
+	text	   *stream;
+	EsNewEvent	event;
+	char	   *role;
+	int			attempts;
+	int			schema;			/* of its data */
+} Timer;
+
+/*
+ * Appends the timer's event as the role that scheduled it.
+ */
+static void
+append_as_role(EsStore *store, Timer *timer)
+{
+	Oid			role = get_role_oid(timer->role, true);
+	Oid			save_userid;
+	int			save_sec_context;
+
+	if (!OidIsValid(role))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("role \"%s\", which scheduled the event, does not exist", timer->role)));
+
+	/* append would take the data for what the type's schema is by now */
+	if (timer->schema != es_upcast_schema(store, timer->event.type))
+		timer->event.metadata = es_context_with_schema(timer->event.metadata, timer->schema);
+	GetUserIdAndSecContext(&save_userid, &save_sec_context);
+	SetUserIdAndSecContext(role, save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
+	(void) es_append_to(store, timer->stream, 1, &timer->event, ES_VERSION_ANY, NULL);
+	SetUserIdAndSecContext(save_userid, save_sec_context);
+}
+
+/*
+ * Fires one timer, whose row is locked.  Returns NULL, or what went wrong, with
+ * nothing done.
+ */
+static char *
+fire(EsStore *store, Timer *timer)
+{
+	static const EsContext none = {0};
+	MemoryContext oldcontext = CurrentMemoryContext;
+	ResourceOwner oldowner = CurrentResourceOwner;
+	const EsContext *previous = es_context_override(&none);
+	char	   *volatile error = NULL;
+	Datum		value = PointerGetDatum(timer->key);
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(oldcontext);
+	PG_TRY();
+	{
+		append_as_role(store, timer);
+		SPI_connect();
+		(void) es_store_execute(store, &delete_query, &value, NULL);
+		SPI_finish();
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		(void) es_context_override(previous);
+		error = es_error_message(oldcontext);
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	(void) es_context_override(previous);
+	MemoryContextSwitchTo(oldcontext);
+	CurrentResourceOwner = oldowner;
+	return error;
+}
+
+/*
+ * Writes down that a timer failed, and when it is tried again.
+ */
+static void
+put_off(EsStore *store, Timer *timer, char *error)
+{
+	int64		wait = RETRY_MOST;
+	Datum		values[4];
+
+	if (timer->attempts < 10)
+		wait = Min(wait, RETRY_FIRST << timer->attempts);
+	values[0] = PointerGetDatum(timer->key);
+	values[1] = Int32GetDatum(timer->attempts + 1);
+	values[2] = TimestampTzGetDatum(es_clock_now() + wait);
+	values[3] = CStringGetTextDatum(error);
+	SPI_connect();
+	(void) es_store_execute(store, &failed_query, values, NULL);
+	SPI_finish();
+}
+
+/*
+ * Fires timers that are due, at most max_count, within the current
+ * transaction.  Returns how many it tried.
+ */
+int
+es_schedule_fire(EsStore *store, int max_count)
+{
+	Datum		values[2];
+	Timer	   *timers;
+	int			n;
+
+	values[0] = TimestampTzGetDatum(es_clock_now());
+	values[1] = Int64GetDatum(max_count);
+	timers = palloc0(max_count * sizeof(Timer));
+
+	SPI_connect();
+	n = (int) es_store_execute(store, &due_query, values, NULL);
+	for (int i = 0; i < n; i++)
+	{
+		bool		isnull;
+
+		timers[i].key = es_result_copy(i, 1);
+		timers[i].stream = es_result_copy(i, 2);
+		timers[i].event.type = es_result_copy(i, 3);
+		timers[i].event.data = es_result_copy(i, 4);
+		timers[i].event.metadata = es_result_copy(i, 5);
+		timers[i].role = es_result_copy(i, 6);
+		timers[i].attempts = DatumGetInt32(es_result_value(i, 7, &isnull));
+		timers[i].schema = DatumGetInt32(es_result_value(i, 8, &isnull));
+	}
+	SPI_finish();
+
+	for (int i = 0; i < n; i++)
+	{
+		char	   *error;
+
+		timers[i].role = text_to_cstring((text *) timers[i].role);
+		error = fire(store, &timers[i]);
+		if (error != NULL)
+			put_off(store, &timers[i], error);
+	}
+	return n;
+}
+
+/*
+ * Returns when the next timer is due, DT_NOEND for none.
+ */
+TimestampTz
+es_schedule_next(EsStore *store)
+{
+	TimestampTz due = DT_NOEND;
+	bool		isnull;
+
+	SPI_connect();
+	if (es_store_execute(store, &next_query, NULL, NULL) > 0)
+		due = DatumGetTimestampTz(es_result_value(0, 1, &isnull));
+	SPI_finish();
+	return due;
+}
