@@ -103,6 +103,7 @@ REGRESS = \
 	append \
 	append_triggers \
 	capture \
+	handlers \
 	interchange \
 	projection \
 	projection_async \

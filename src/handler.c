@@ -84,31 +84,6 @@ make_source(const char *name, const char *text, const char *search_path)
 }
 
 /*
- * Returns the names of the store's handlers, allocated in the current memory
- * context.
- */
-List *
-es_handler_names(EsStore *store)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	List	   *names = NIL;
-	uint64		n;
-
-	SPI_connect();
-	n = es_store_execute(store, &names_query, NULL, NULL);
-	for (uint64 row = 0; row < n; row++)
-	{
-		char	   *name = SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 1);
-		MemoryContext spi = MemoryContextSwitchTo(caller);
-
-		names = lappend(names, pstrdup(name));
-		MemoryContextSwitchTo(spi);
-	}
-	SPI_finish();
-	return names;
-}
-
-/*
  * Fills in the texts of a handler; false where there is none of that name.
  */
 static bool
@@ -132,15 +107,6 @@ find_script(EsStore *store, const char *name, char **script, char **search_path)
 		*search_path = text_to_cstring(copies[1]);
 	}
 	return found;
-}
-
-bool
-es_handler_exists(EsStore *store, const char *name)
-{
-	char	   *text;
-	char	   *search_path;
-
-	return find_script(store, name, &text, &search_path);
 }
 
 /*
@@ -310,8 +276,8 @@ run_deliveries(EsSubscription *sub, Run *run)
  * Takes a handler one batch forward, within the current transaction, with new
  * events up to a position.  Returns whether there was anything to do, and nobody else was doing it.
  */
-bool
-es_handler_step(EsStore *store, const char *name, int64 upto)
+static bool
+step(EsStore *store, const char *name, int64 upto, void **state)
 {
 	text	   *subscription = cstring_to_text(name);
 	EsSubscription *sub;
@@ -341,6 +307,58 @@ es_handler_step(EsStore *store, const char *name, int64 upto)
 	SetUserIdAndSecContext(save_userid, save_sec_context);
 	return moved;
 }
+
+/* What the runner wants to know of handlers. */
+
+static bool
+exists(EsStore *store, const char *name)
+{
+	char	   *script;
+	char	   *search_path;
+
+	return find_script(store, name, &script, &search_path);
+}
+
+static List *
+due(EsStore *store)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	List	   *names = NIL;
+	uint64		n;
+	SPITupleTable *handlers;
+
+	SPI_connect();
+	n = es_store_execute(store, &names_query, NULL, NULL);
+	handlers = SPI_tuptable;
+	for (uint64 row = 0; row < n; row++)
+	{
+		char	   *name = SPI_getvalue(handlers->vals[row], handlers->tupdesc, 1);
+		MemoryContext spi;
+
+		if (es_subscription_is_idle(store, cstring_to_text(name), PG_INT64_MAX))
+			continue;
+		spi = MemoryContextSwitchTo(caller);
+		names = lappend(names, pstrdup(name));
+		MemoryContextSwitchTo(spi);
+	}
+	SPI_finish();
+	return names;
+}
+
+static int64
+reached(EsStore *store, const char *name)
+{
+	return es_subscription_position(store, cstring_to_text(name));
+}
+
+static void
+end(void *state)
+{
+}
+
+const EsRunKind es_handler_run_kind = {
+	exists, due, reached, step, end
+};
 
 /*
  * es_create_handler(name, script, category, types, tags, after, max_attempts,

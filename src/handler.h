@@ -8,11 +8,8 @@
 #ifndef ES_HANDLER_H
 #define ES_HANDLER_H
 
-#include "nodes/pg_list.h"
-#include "store.h"
+#include "run.h"
 
-extern List *es_handler_names(EsStore *store);
-extern bool es_handler_exists(EsStore *store, const char *name);
-extern bool es_handler_step(EsStore *store, const char *name, int64 upto);
+extern const EsRunKind es_handler_run_kind;
 
 #endif							/* ES_HANDLER_H */

@@ -17,9 +17,11 @@
 #include "executor/spi.h"
 #include "floor.h"
 #include "fmgr.h"
+#include "handler.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "run.h"
+#include "schedule.h"
 #include "storage/latch.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -33,6 +35,8 @@ PG_FUNCTION_INFO_V1(es_run);
 PG_FUNCTION_INFO_V1(es_wait);
 
 static const EsRunKind *const kinds[] = {
+	&es_timer_run_kind,
+	&es_handler_run_kind,
 	&es_projection_run_kind
 };
 

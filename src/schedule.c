@@ -38,6 +38,9 @@
 PG_FUNCTION_INFO_V1(es_cancel);
 PG_FUNCTION_INFO_V1(es_schedule);
 
+/* timers in one transaction */
+#define BATCH_SIZE	100
+
 /* a timer that fails is tried again after this, doubling up to that */
 #define RETRY_FIRST		USECS_PER_SEC
 #define RETRY_MOST		(10 * USECS_PER_MINUTE)
@@ -240,19 +243,17 @@ put_off(EsStore *store, Timer *timer, char *error)
 }
 
 /*
- * Fires timers that are due, at most max_count, within the current
- * transaction.  Returns how many it tried.
+ * Fires some of the timers that are due.  Returns whether there were any.
  */
-int
-es_schedule_fire(EsStore *store, int max_count)
+static bool
+step(EsStore *store, const char *name, int64 upto, void **state)
 {
 	Datum		values[2];
-	Timer	   *timers;
+	Timer	   *timers = palloc0(BATCH_SIZE * sizeof(Timer));
 	int			n;
 
 	values[0] = TimestampTzGetDatum(es_clock_now());
-	values[1] = Int64GetDatum(max_count);
-	timers = palloc0(max_count * sizeof(Timer));
+	values[1] = Int64GetDatum(BATCH_SIZE);
 
 	SPI_connect();
 	n = (int) es_store_execute(store, &due_query, values, NULL);
@@ -280,7 +281,7 @@ es_schedule_fire(EsStore *store, int max_count)
 		if (error != NULL)
 			put_off(store, &timers[i], error);
 	}
-	return n;
+	return n > 0;
 }
 
 /*
@@ -298,3 +299,32 @@ es_schedule_next(EsStore *store)
 	SPI_finish();
 	return due;
 }
+
+/* What the runner wants to know of timers, which all run under one name. */
+
+static bool
+exists(EsStore *store, const char *name)
+{
+	return false;
+}
+
+static List *
+due(EsStore *store)
+{
+	return es_schedule_next(store) <= es_clock_now() ? list_make1("timers") : NIL;
+}
+
+static int64
+reached(EsStore *store, const char *name)
+{
+	return -1;
+}
+
+static void
+end(void *state)
+{
+}
+
+const EsRunKind es_timer_run_kind = {
+	exists, due, reached, step, end
+};

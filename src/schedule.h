@@ -9,9 +9,10 @@
 #define ES_SCHEDULE_H
 
 #include "datatype/timestamp.h"
-#include "store.h"
+#include "run.h"
 
-extern int	es_schedule_fire(EsStore *store, int max_count);
+extern const EsRunKind es_timer_run_kind;
+
 extern TimestampTz es_schedule_next(EsStore *store);
 
 #endif							/* ES_SCHEDULE_H */

@@ -239,7 +239,7 @@ es_subscription_position(EsStore *store, text *name)
 	bool		isnull;
 
 	SPI_connect();
-	if (es_store_execute(store, &position_query, &value, NULL) > 0)
+	if (es_store_select_latest(store, &position_query, &value, NULL) > 0)
 		position = DatumGetInt64(es_result_value(0, 1, &isnull));
 	SPI_finish();
 	return position;
