@@ -110,6 +110,7 @@ REGRESS = \
 	partition \
 	rules \
 	rules_reference \
+	store \
 	subscriptions \
 	trace \
 	verify

@@ -97,6 +97,32 @@ es_append_check_event(EsNewEvent *event)
 				 errhint("Pass a one-dimensional array without NULLs.")));
 }
 
+/* Which event of a batch is being looked at, for the error's context. */
+static void
+batch_error_context(void *arg)
+{
+	errcontext("event %d of the batch", *(int *) arg);
+}
+
+/*
+ * Raises ZE006 unless all of them are events.
+ */
+static void
+check_events(int nevents, EsNewEvent *events)
+{
+	ErrorContextCallback callback;
+	int			number = 1;
+
+	callback.callback = batch_error_context;
+	callback.arg = &number;
+	callback.previous = error_context_stack;
+	if (nevents > 1)
+		error_context_stack = &callback;
+	for (; number <= nevents; number++)
+		es_append_check_event(&events[number - 1]);
+	error_context_stack = callback.previous;
+}
+
 static int
 compare_ids(const void *a, const void *b)
 {
@@ -147,7 +173,8 @@ check_ids(int nevents, EsNewEvent *events)
  * before; raises ZE003 for anything in between.
  */
 static int64
-find_batch(EsStore *store, text *stream, int nevents, EsNewEvent *events)
+find_batch(EsStore *store, text *stream, int nevents, int nids,
+		   EsNewEvent *events)
 {
 	EsKnownId  *known;
 	int			nknown;
@@ -188,6 +215,8 @@ find_batch(EsStore *store, text *stream, int nevents, EsNewEvent *events)
 						   DatumGetCString(DirectFunctionCall1(uuid_out,
 															   UUIDPGetDatum(events[known[0].ordinal].event_id))),
 						   known[0].version),
+				 nids < nevents ?
+				 errhint("Give every event of a batch an id, or none: one without cannot be known again.") :
 				 errhint("Retry the batch as it was, or append only the events that are new.")));
 	return known[nknown - 1].version;
 }
@@ -225,16 +254,23 @@ es_append_check_version(text *stream, int64 expected, int64 actual)
 }
 
 /*
- * Raises 22023 for what is no expected version.
+ * Returns argument n of a function as an expected version, ES_VERSION_ANY where
+ * it is NULL.  Raises 22023 for what is none.
  */
-void
-es_append_check_expected(int64 expected)
+int64
+es_append_get_expected(FunctionCallInfo fcinfo, int n)
 {
-	if (expected < 0 && expected != ES_VERSION_ANY && expected != ES_VERSION_EXISTS)
+	int64		expected;
+
+	if (PG_ARGISNULL(n))
+		return ES_VERSION_ANY;
+	expected = PG_GETARG_INT64(n);
+	if (expected < 0 && expected != ES_VERSION_EXISTS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("expected version " INT64_FORMAT " is not valid", expected),
 				 errhint("Pass NULL for any version, 0 for a new stream, a positive number for exactly that version, -1 for a stream that exists.")));
+	return expected;
 }
 
 /*
@@ -266,9 +302,7 @@ append(EsStore *store, text *stream, int nevents, EsNewEvent *events,
 	int64		lost_at = 0;
 
 	es_append_check_stream(stream);
-	for (int i = 0; i < nevents; i++)
-		es_append_check_event(&events[i]);
-	es_append_check_expected(expected);
+	check_events(nevents, events);
 	es_append_check_rights(store);
 	es_script_check_append();
 
@@ -311,7 +345,7 @@ append(EsStore *store, text *stream, int nevents, EsNewEvent *events,
 		 */
 		if (nids > 0 && tip.version > 0 && (nevents > 1 || lost || !holds))
 		{
-			int64		version = find_batch(store, stream, nevents, events);
+			int64		version = find_batch(store, stream, nevents, nids, events);
 
 			if (version > 0)
 				return version;
@@ -356,7 +390,7 @@ append(EsStore *store, text *stream, int nevents, EsNewEvent *events,
 		 */
 		if (es_log_insert(store, PointerGetDatum(stream), tip.version, now,
 						  nevents, events,
-						  lost && (tip.ours || lost_at == tip.version)))
+						  lost && lost_at == tip.version))
 		{
 			last_position = events[nevents - 1].position;
 			es_snapshot_after_append(store, PointerGetDatum(stream),
@@ -405,7 +439,7 @@ es_append_last_position(void)
 }
 
 /*
- * Raises 22004 where a required argument is NULL.
+ * Raises ZE006 where a required argument is NULL.
  */
 static void
 check_argument(FunctionCallInfo fcinfo, int n, const char *name)
@@ -439,15 +473,8 @@ es_append(PG_FUNCTION_ARGS)
 		event.tags = PG_GETARG_ARRAYTYPE_P(6);
 
 	PG_RETURN_INT64(es_append_to(es_store_current(), PG_GETARG_TEXT_PP(0), 1, &event,
-								 PG_ARGISNULL(3) ? ES_VERSION_ANY : PG_GETARG_INT64(3),
+								 es_append_get_expected(fcinfo, 3),
 								 NULL));
-}
-
-/* Where in the batch es_parse_events() is, for the error's context. */
-static void
-batch_error_context(void *arg)
-{
-	errcontext("event %d of the batch", *(int *) arg);
 }
 
 static void
@@ -616,6 +643,6 @@ es_append_events(PG_FUNCTION_ARGS)
 
 	nevents = es_parse_events(PG_GETARG_JSONB_P(1), &events);
 	PG_RETURN_INT64(es_append_to(es_store_current(), PG_GETARG_TEXT_PP(0), nevents, events,
-								 PG_ARGISNULL(2) ? ES_VERSION_ANY : PG_GETARG_INT64(2),
+								 es_append_get_expected(fcinfo, 2),
 								 NULL));
 }

@@ -8,6 +8,7 @@
 #ifndef ES_APPEND_H
 #define ES_APPEND_H
 
+#include "fmgr.h"
 #include "log.h"
 
 /* What an appender believes of the stream's version. */
@@ -21,7 +22,7 @@ extern int64 es_append_recorded(EsStore *store, text *stream, EsNewEvent *event,
 extern void es_append_check_rights(EsStore *store);
 extern void es_append_check_event(EsNewEvent *event);
 extern void es_append_check_stream(text *stream);
-extern void es_append_check_expected(int64 expected);
+extern int64 es_append_get_expected(FunctionCallInfo fcinfo, int n);
 extern void es_append_check_version(text *stream, int64 expected, int64 actual);
 extern int	es_parse_events(Jsonb *json, EsNewEvent **events);
 extern int64 es_append_last_position(void);

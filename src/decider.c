@@ -106,7 +106,7 @@ es_execute(PG_FUNCTION_ARGS)
 	EsStore    *store = es_store_current();
 	text	   *stream;
 	Jsonb	   *metadata = PG_ARGISNULL(4) ? NULL : PG_GETARG_JSONB_P(4);
-	int64		expected = PG_ARGISNULL(3) ? ES_VERSION_ANY : PG_GETARG_INT64(3);
+	int64		expected = es_append_get_expected(fcinfo, 3);
 	EsAggregate *aggregate;
 	MemoryContext attempt;
 	MemoryContext oldcontext;
@@ -119,7 +119,6 @@ es_execute(PG_FUNCTION_ARGS)
 	stream = PG_GETARG_TEXT_PP(0);
 	es_append_check_rights(store);
 	es_append_check_stream(stream);
-	es_append_check_expected(expected);
 	aggregate = es_aggregate_get(store, PointerGetDatum(stream));
 	if (aggregate->decide == NULL)
 		ereport(ERROR,

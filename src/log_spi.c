@@ -207,7 +207,7 @@ select_all_rows(EsStore *store, const EsQuery *query, Datum *values,
 	SetUserIdAndSecContext(store->owner,
 						   save_sec_context | SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_NOFORCE_RLS);
-	plan = es_store_plan(store, query);
+	plan = es_store_index_plan(store, query);
 	if (latest && IsolationUsesXactSnapshot())
 	{
 		/* make our own earlier changes visible to the newest snapshot */
@@ -500,12 +500,13 @@ sink_noop(DestReceiver *self)
 }
 
 /*
- * Runs a SELECT of EVENT_COLUMNS and feeds the sink.  With read_only it sees
- * what the calling statement sees, else what a new statement would.
+ * Runs a SELECT of EVENT_COLUMNS and feeds the sink.  With by_index an index is
+ * made for it.  With read_only it sees what the calling statement sees, else
+ * what a new statement would.
  */
 static void
-scan(EsStore *store, const EsQuery *query, Datum *values, const bool *nulls,
-	 bool read_only, EsEventSink sink, void *arg)
+scan(EsStore *store, const EsQuery *query, bool by_index, Datum *values,
+	 const bool *nulls, bool read_only, EsEventSink sink, void *arg)
 {
 	/* any type but DestNone, whose SELECTs SPI treats as utility commands */
 	SinkReceiver receiver = {
@@ -529,7 +530,8 @@ scan(EsStore *store, const EsQuery *query, Datum *values, const bool *nulls,
 	}
 	options.read_only = read_only;
 	options.dest = (DestReceiver *) &receiver;
-	rc = SPI_execute_plan_extended(es_store_plan(store, query), &options);
+	rc = SPI_execute_plan_extended(by_index ? es_store_index_plan(store, query) :
+								   es_store_plan(store, query), &options);
 	if (rc != SPI_OK_SELECT)
 		elog(ERROR, "SPI_execute_plan_extended failed: %s", SPI_result_code_string(rc));
 	finish();
@@ -551,7 +553,7 @@ scan_all_rows(EsStore *store, const EsQuery *query, Datum *values,
 						   SECURITY_NOFORCE_RLS);
 	CommandCounterIncrement();
 	PushActiveSnapshot(GetLatestSnapshot());
-	scan(store, query, values, nulls, true, sink, arg);
+	scan(store, query, true, values, nulls, true, sink, arg);
 	PopActiveSnapshot();
 	SetUserIdAndSecContext(save_userid, save_sec_context);
 }
@@ -576,7 +578,7 @@ es_log_scan_stream(EsStore *store, Datum stream, const EsStreamRange *range,
 	if (range->visibility == ES_SEE_ALL)
 		scan_all_rows(store, query, values, nulls, sink, arg);
 	else
-		scan(store, query, values, nulls, true, sink, arg);
+		scan(store, query, true, values, nulls, true, sink, arg);
 }
 
 /*
@@ -609,7 +611,7 @@ es_log_scan_positions(EsStore *store, const EsPositionRange *range,
 		filters |= FILTER_TYPES;
 	if (range->tags != NULL)
 		filters |= FILTER_TAGS;
-	scan(store, &by_position[filters], values, nulls, range->snapshot, sink, arg);
+	scan(store, &by_position[filters], filters == 0, values, nulls, range->snapshot, sink, arg);
 }
 
 /*
@@ -622,7 +624,7 @@ es_log_scan_list(EsStore *store, ArrayType *positions, EsEventSink sink, void *a
 	Datum		value = PointerGetDatum(positions);
 	bool		isnull = false;
 
-	scan(store, &by_list, &value, &isnull, true, sink, arg);
+	scan(store, &by_list, true, &value, &isnull, true, sink, arg);
 }
 
 /*
@@ -659,7 +661,7 @@ select_int64(EsStore *store, const EsQuery *query, Datum *values)
 	int			rc;
 
 	connect();
-	rc = SPI_execute_plan(es_store_plan(store, query), values, NULL, true, 1);
+	rc = SPI_execute_plan(es_store_index_plan(store, query), values, NULL, true, 1);
 	if (rc != SPI_OK_SELECT)
 		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(rc));
 	if (SPI_processed > 0)

@@ -36,8 +36,10 @@
 #include "store.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
+#include "utils/plancache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
@@ -483,16 +485,43 @@ es_store_plan(EsStore *store, const EsQuery *query)
 	key.store = store;
 	key.query = query;
 	entry = hash_search(plans, &key, HASH_FIND, NULL);
-	if (entry != NULL)
-		return entry->plan;
+	if (entry == NULL)
+	{
+		plan = SPI_prepare(es_store_expand(store, query->sql), query->nargs,
+						   (Oid *) query->argtypes);
+		if (plan == NULL)
+			elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+		SPI_keepplan(plan);
+		entry = hash_search(plans, &key, HASH_ENTER, NULL);
+		entry->plan = plan;
+	}
+	return entry->plan;
+}
 
-	plan = SPI_prepare(es_store_expand(store, query->sql), query->nargs,
-					   (Oid *) query->argtypes);
-	if (plan == NULL)
-		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-	SPI_keepplan(plan);
-	entry = hash_search(plans, &key, HASH_ENTER, NULL);
-	entry->plan = plan;
+/*
+ * The same for a query that an index is made for: its plan has no sequential
+ * scan.  A plan stays as it is until the table is analyzed again, and one that
+ * was made for a small table would scan the whole of it for each append of a
+ * transaction that makes it a large one.
+ */
+SPIPlanPtr
+es_store_index_plan(EsStore *store, const EsQuery *query)
+{
+	SPIPlanPtr	plan = es_store_plan(store, query);
+	CachedPlanSource *source = linitial(SPI_plan_get_plan_sources(plan));
+	CachedPlan *cached;
+	int			nestlevel;
+
+	if (source->is_valid && source->gplan != NULL && source->gplan->is_valid)
+		return plan;
+	source->cursor_options |= CURSOR_OPT_GENERIC_PLAN;
+	nestlevel = NewGUCNestLevel();
+	(void) set_config_option("enable_seqscan", "off", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	cached = SPI_plan_get_cached_plan(plan);
+	if (cached != NULL)
+		ReleaseCachedPlan(cached, CurrentResourceOwner);
+	AtEOXact_GUC(false, nestlevel);
 	return plan;
 }
 

@@ -208,6 +208,12 @@ BEGIN
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   HINT = format('To delete it for ever, with its whole schema: SELECT es_drop_store(%L, confirm => true).', name);
     END IF;
+    IF EXISTS (SELECT FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+                WHERE n.nspname = es_drop_store.name) THEN
+        RAISE EXCEPTION 'event store "%" was not dropped: its schema holds an extension', name
+            USING ERRCODE = 'dependent_objects_still_exist',
+                  HINT = 'Drop the extension first, or drop the tables of the store one by one.';
+    END IF;
     EXECUTE format('DROP SCHEMA %I CASCADE', name);
 END
 $$;
