@@ -214,7 +214,9 @@ EXPLAIN (COSTS off) SELECT * FROM es.streams WHERE stream = 'Order-77';
 EXPLAIN (COSTS off) SELECT * FROM es.streams WHERE stream > 'Order-77' ORDER BY stream LIMIT 10;
 
 -- what DROP EXTENSION takes, and es_upgrade_store() brings back
+\set VERBOSITY terse
 DROP EXTENSION eventsourcing;
+\set VERBOSITY default
 DROP EXTENSION eventsourcing CASCADE;
 SELECT count(*) FROM es.events;
 SELECT tgname FROM pg_trigger WHERE tgrelid = 'es.events'::regclass AND NOT tgisinternal ORDER BY 1;
