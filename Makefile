@@ -31,6 +31,10 @@ OBJS = \
 	src/handler.o \
 	src/import.o \
 	src/lease.o \
+	src/log.o \
+	src/log_heap.o \
+	src/log_heap_scan.o \
+	src/log_shape.o \
 	src/log_spi.o \
 	src/owner.o \
 	src/projection.o \
@@ -105,6 +109,7 @@ REGRESS = \
 	capture \
 	handlers \
 	interchange \
+	log_path \
 	projection \
 	projection_async \
 	partition \
@@ -126,6 +131,7 @@ ISOLATION = \
 	append_repeatable_read \
 	append_retry \
 	append_savepoint \
+	log_path \
 	read_all \
 	store_recreated \
 	subscriptions

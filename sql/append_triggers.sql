@@ -1,5 +1,6 @@
 -- Appending to a log that has a user's own triggers.
 \set VERBOSITY terse
+SET eventsourcing.log_path = 'auto';
 SELECT es_create_store();
 SELECT es_create_store('other');
 SELECT es_append('A-1', 'Created');

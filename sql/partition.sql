@@ -1,5 +1,6 @@
 -- A log that is partitioned by hash of stream.
 \set VERBOSITY terse
+SET eventsourcing.log_path = 'auto';
 SET client_min_messages = warning;
 SELECT es_create_store('partition');
 SET eventsourcing.store = 'partition';

@@ -273,6 +273,7 @@ SELECT es_drop_subscription('mine');
 
 -- row security: a role's own subscription has what it may see
 RESET ROLE;
+SET eventsourcing.log_path = 'auto';
 ALTER TABLE subs.events ENABLE ROW LEVEL SECURITY;
 CREATE POLICY cart ON subs.events FOR SELECT TO regress_es_consumer USING (stream LIKE 'Cart-%');
 SELECT es_append('Order-1', 'hidden');

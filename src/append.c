@@ -388,7 +388,7 @@ append(EsStore *store, text *stream, int nevents, EsNewEvent *events,
 		 * say, a unique index or a trigger of the user's.  Let PostgreSQL
 		 * tell.
 		 */
-		if (es_log_insert(store, PointerGetDatum(stream), tip.version, now,
+		if (es_log_insert(store, PointerGetDatum(stream), &tip, now,
 						  nevents, events,
 						  lost && lost_at == tip.version))
 		{

@@ -13,8 +13,11 @@
 
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
+#include "executor/executor.h"
 #include "storage/lock.h"
 #include "utils/acl.h"
 
@@ -28,14 +31,32 @@
 	(AssertMacro((classid) == RelationRelationId), \
 	 pg_class_ownercheck(objectid, roleid))
 #define object_aclcheck(classid, objectid, roleid, mode) \
-	(AssertMacro((classid) == ProcedureRelationId), \
-	 pg_proc_aclcheck(objectid, roleid, mode))
+	((classid) == NamespaceRelationId ? \
+	 pg_namespace_aclcheck(objectid, roleid, mode) : \
+	 (AssertMacro((classid) == ProcedureRelationId), \
+	  pg_proc_aclcheck(objectid, roleid, mode)))
+#endif
+
+/* 16 added "summarizing indexes only", for UPDATE */
+#if PG_VERSION_NUM < 160000
+#define ExecInsertIndexTuples(rel, slot, estate, update, nodup, conflict, arbiters, summarizing) \
+	(AssertMacro(!(summarizing)), \
+	 (ExecInsertIndexTuples) (rel, slot, estate, update, nodup, conflict, arbiters))
 #endif
 
 /* 17 added "or a stronger one" */
 #if PG_VERSION_NUM < 170000
 #define LockHeldByMe(locktag, lockmode, orstronger) \
 	(AssertMacro(!(orstronger)), (LockHeldByMe) (locktag, lockmode))
+#endif
+
+/* 18 counts index searches, and knows the tuple that may be in its own way */
+#if PG_VERSION_NUM < 180000
+#define index_beginscan(heap, index, snapshot, instrument, nkeys, norderbys) \
+	((index_beginscan) (heap, index, snapshot, nkeys, norderbys))
+#define ExecCheckIndexConstraints(rel, slot, estate, conflict, self, arbiters) \
+	((void) (self), \
+	 (ExecCheckIndexConstraints) (rel, slot, estate, conflict, arbiters))
 #endif
 
 #endif							/* ES_COMPAT_H */

@@ -10,6 +10,7 @@
  * The log announces the one INSERT it is about to run with es_guard_admit();
  * the trigger admits one statement and closes the door again, so that an
  * INSERT from a user's own trigger on the table is refused like any other.
+ * Where the log inserts past the executor, the trigger is not fired at all.
  *
  * The INSERT trigger fires in the replication role "origin" only: a logical
  * subscriber and a data-only restore with triggers disabled can load rows.

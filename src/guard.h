@@ -10,7 +10,10 @@
 
 #include "postgres.h"
 
+#include "fmgr.h"
+
 extern Oid	es_guard_admit(Oid events);
 extern void es_guard_close(Oid before);
+extern Datum es_guard(PG_FUNCTION_ARGS);
 
 #endif							/* ES_GUARD_H */

@@ -22,6 +22,14 @@ char	   *es_guc_command_id;
 char	   *es_guc_correlation_id;
 char	   *es_guc_traceparent;
 bool		es_guc_use_snapshots;
+int			es_guc_log_path;
+
+static const struct config_enum_entry log_paths[] = {
+	{"auto", ES_LOG_PATH_AUTO, false},
+	{"heap", ES_LOG_PATH_HEAP, false},
+	{"spi", ES_LOG_PATH_SPI, false},
+	{NULL, 0, false}
+};
 
 static void
 define_string(const char *name, const char *description, char **variable,
@@ -54,6 +62,11 @@ es_guc_init(void)
 	define_string("eventsourcing.correlation_id",
 				  "What it belongs to: metadata key \"correlation_id\" of the events appended.",
 				  &es_guc_correlation_id, "");
+	DefineCustomEnumVariable("eventsourcing.log_path",
+							 "Which way events are appended and read.",
+							 "\"heap\" goes past SQL or fails, \"spi\" always uses SQL, \"auto\" goes past it where that makes no difference.",
+							 &es_guc_log_path, ES_LOG_PATH_AUTO, log_paths,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
 	define_string("eventsourcing.store",
 				  "The store that the functions work on: the name of its schema.",
 				  &es_guc_store, "es");

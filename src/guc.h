@@ -23,6 +23,16 @@ extern char *es_guc_traceparent;
 /* whether folds start from snapshots */
 extern bool es_guc_use_snapshots;
 
+/* which way into the events table: see log.c */
+typedef enum EsLogPath
+{
+	ES_LOG_PATH_AUTO,
+	ES_LOG_PATH_HEAP,
+	ES_LOG_PATH_SPI
+}			EsLogPath;
+
+extern int	es_guc_log_path;
+
 extern void es_guc_init(void);
 
 #endif							/* ES_GUC_H */

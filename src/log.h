@@ -33,6 +33,8 @@ typedef struct EsTip
 	int64		version;
 	TimestampTz recorded_at;
 	bool		ours;			/* appended by the current transaction */
+	bool		alone;			/* no rival was in flight for the next
+								 * version; false where nobody looked */
 } EsTip;
 
 /* An event of the stream that carries an id that was asked for. */
@@ -91,7 +93,7 @@ typedef struct EsPositionRange
 extern EsTip es_log_tip(EsStore *store, Datum stream);
 extern int	es_log_find_ids(EsStore *store, Datum stream, int nevents,
 							const EsNewEvent *events, EsKnownId **known);
-extern bool es_log_insert(EsStore *store, Datum stream, int64 version,
+extern bool es_log_insert(EsStore *store, Datum stream, const EsTip *tip,
 						  TimestampTz recorded_at, int nevents,
 						  const EsNewEvent *events, bool raise);
 extern void es_log_scan_stream(EsStore *store, Datum stream,

@@ -24,7 +24,7 @@
 #include "executor/executor.h"
 #include "executor/spi.h"
 #include "guard.h"
-#include "log.h"
+#include "log_spi.h"
 #include "miscadmin.h"
 #include "nodes/params.h"
 #include "tcop/dest.h"
@@ -234,7 +234,7 @@ result_value(uint64 row, int column)
  * Returns the last event of a stream: all rows, whoever asks, as of now.
  */
 EsTip
-es_log_tip(EsStore *store, Datum stream)
+es_log_spi_tip(EsStore *store, Datum stream)
 {
 	EsTip		tip = {0};
 
@@ -255,8 +255,8 @@ es_log_tip(EsStore *store, Datum stream)
  * events that carry them, in the order of the new ones.
  */
 int
-es_log_find_ids(EsStore *store, Datum stream, int nevents,
-				const EsNewEvent *events, EsKnownId **known)
+es_log_spi_find_ids(EsStore *store, Datum stream, int nevents,
+					const EsNewEvent *events, EsKnownId **known)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	Datum	   *ids = palloc(nevents * sizeof(Datum));
@@ -419,15 +419,12 @@ insert_in_subtransaction(EsStore *store, const EsQuery *query, Datum *values,
 }
 
 /*
- * Inserts events as the versions that follow "version".  Waits for a rival in
- * flight for the first of them; then either holds it to the end of the
- * transaction, or returns false, with nothing inserted.  With raise set,
- * whatever is in the way is PostgreSQL's own error instead.
+ * See es_log_insert().
  */
 bool
-es_log_insert(EsStore *store, Datum stream, int64 version,
-			  TimestampTz recorded_at, int nevents, const EsNewEvent *events,
-			  bool raise)
+es_log_spi_insert(EsStore *store, Datum stream, const EsTip *tip,
+				  TimestampTz recorded_at, int nevents, const EsNewEvent *events,
+				  bool raise)
 {
 	Datum		values[15];
 	char		nulls[16];
@@ -437,7 +434,7 @@ es_log_insert(EsStore *store, Datum stream, int64 version,
 
 	memset(nulls, ' ', sizeof(nulls));
 	values[0] = Int64GetDatum(events[0].position);
-	values[1] = Int64GetDatum(version + 1);
+	values[1] = Int64GetDatum(tip->version + 1);
 	values[2] = TimestampTzGetDatum(recorded_at);
 	values[3] = stream;
 	values[4] = PointerGetDatum(events[0].type);
@@ -562,8 +559,8 @@ scan_all_rows(EsStore *store, const EsQuery *query, Datum *values,
  * Feeds the sink with events of one stream, in the order of versions.
  */
 void
-es_log_scan_stream(EsStore *store, Datum stream, const EsStreamRange *range,
-				   EsEventSink sink, void *arg)
+es_log_spi_scan_stream(EsStore *store, Datum stream, const EsStreamRange *range,
+					   EsEventSink sink, void *arg)
 {
 	Datum		values[4];
 	bool		nulls[4] = {false};
@@ -587,8 +584,8 @@ es_log_scan_stream(EsStore *store, Datum stream, const EsStreamRange *range,
  * active one.
  */
 void
-es_log_scan_positions(EsStore *store, const EsPositionRange *range,
-					  EsEventSink sink, void *arg)
+es_log_spi_scan_positions(EsStore *store, const EsPositionRange *range,
+						  EsEventSink sink, void *arg)
 {
 	Datum		values[6];
 	bool		nulls[6] = {false};
@@ -674,7 +671,7 @@ select_int64(EsStore *store, const EsQuery *query, Datum *values)
  * Returns the version of a stream as the caller's statement sees it.
  */
 int64
-es_log_stream_version(EsStore *store, Datum stream)
+es_log_spi_stream_version(EsStore *store, Datum stream)
 {
 	return select_int64(store, &version_query, &stream);
 }
@@ -683,7 +680,7 @@ es_log_stream_version(EsStore *store, Datum stream)
  * Returns the highest position as the caller's statement sees it.
  */
 int64
-es_log_head(EsStore *store)
+es_log_spi_head(EsStore *store)
 {
 	return select_int64(store, &head_query, NULL);
 }

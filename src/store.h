@@ -32,6 +32,7 @@ typedef struct EsStore
 	Oid			tables[ES_STORE_TABLES];
 	Oid			subscriptions;	/* the view, whose rights make a consumer */
 
+	struct EsLogShape *shape;	/* log_shape.c: of events; NULL until used */
 	LOCKTAG		floor;			/* floor.c: the lock taken last */
 	uint64		sequence_checked;	/* append.c: the epoch when it was */
 } EsStore;
