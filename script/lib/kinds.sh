@@ -3,9 +3,9 @@
 # installed.  It calls `count PASSED FAILED` once or more, and prints what
 # failed and why.  Add a kind: write its function, add its name to KINDS.
 
-KINDS=(regress isolation tap pgtap bench)
+KINDS=(regress isolation tap pgtap clients bench)
 
-declare -A TITLE=([regress]=pg_regress [isolation]=isolation [tap]=TAP [pgtap]=pgTAP [bench]=benchmark)
+declare -A TITLE=([regress]=pg_regress [isolation]=isolation [tap]=TAP [pgtap]=pgTAP [clients]=clients [bench]=benchmark)
 
 count() {
   PASSED=$((PASSED + $1))
