@@ -42,6 +42,7 @@ OBJS = \
 	src/projection_inline.o \
 	src/queue.o \
 	src/read.o \
+	src/rebuild.o \
 	src/reducer.o \
 	src/replay.o \
 	src/rules.o \
@@ -52,6 +53,8 @@ OBJS = \
 	src/run.o \
 	src/schedule.o \
 	src/script.o \
+	src/shadow.o \
+	src/shadow_swap.o \
 	src/state.o \
 	src/state_compare.o \
 	src/state_jsonb.o \
@@ -77,6 +80,7 @@ INSTALL_SQL = \
 	src/append.sql \
 	src/read.sql \
 	src/projection.sql \
+	src/rebuild.sql \
 	src/run.sql \
 	src/aggregate.sql \
 	src/snapshot.sql \
@@ -112,6 +116,7 @@ REGRESS = \
 	log_path \
 	projection \
 	projection_async \
+	projection_rebuild \
 	partition \
 	rules \
 	rules_reference \

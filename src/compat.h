@@ -44,6 +44,22 @@
 	 (ExecInsertIndexTuples) (rel, slot, estate, update, nodup, conflict, arbiters))
 #endif
 
+/* 16 moved the rights on a query's relations to a list of their own */
+#if PG_VERSION_NUM < 160000
+#define QUERY_PERMISSIONS(query)	NIL
+typedef struct RTEPermissionInfo
+{
+	Oid			relid;
+} RTEPermissionInfo;
+#else
+#define QUERY_PERMISSIONS(query)	((query)->rteperminfos)
+#endif
+
+/* 17 made it needless */
+#if PG_VERSION_NUM >= 170000
+#define RelationCloseSmgrByOid(relid)	((void) 0)
+#endif
+
 /* 17 added "or a stronger one" */
 #if PG_VERSION_NUM < 170000
 #define LockHeldByMe(locktag, lockmode, orstronger) \

@@ -11,6 +11,7 @@
 #include "fmgr.h"
 #include "guc.h"
 #include "owner.h"
+#include "shadow.h"
 #include "store.h"
 #include "upcast.h"
 
@@ -24,6 +25,7 @@ _PG_init(void)
 	es_guc_init();
 	es_owner_init();
 	es_store_init();
+	es_shadow_init();
 	es_aggregate_init();
 	es_upcast_init();
 }

@@ -179,11 +179,11 @@ parse_state(const char *state)
 }
 
 /*
- * Returns a projection as it is now (latest: whatever the caller's isolation
- * level), in the current memory context, or NULL if there is none of the name.
+ * Returns a projection, in the current memory context, or NULL if there is none
+ * of the name: as it is now, or as the calling statement sees it.
  */
 EsProjection *
-es_projection_get(EsStore *store, const char *name, bool latest)
+es_projection_get(EsStore *store, const char *name, EsVisibility visibility)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	Datum		value = CStringGetTextDatum(name);
@@ -191,9 +191,9 @@ es_projection_get(EsStore *store, const char *name, bool latest)
 	uint64		found;
 
 	connect();
-	found = latest ?
+	found = visibility == ES_SEE_ALL ?
 		es_store_select_latest(store, &select_definition, &value, NULL) :
-		es_store_execute(store, &select_definition, &value, NULL);
+		es_store_select(store, &select_definition, &value, NULL, true);
 	if (found > 0)
 	{
 		MemoryContext oldcontext = MemoryContextSwitchTo(caller);
@@ -214,8 +214,11 @@ es_projection_get(EsStore *store, const char *name, bool latest)
 	return projection;
 }
 
-static void
-raise_unknown(const char *name)
+/*
+ * Raises 42704.
+ */
+void
+es_projection_raise_unknown(const char *name)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -237,9 +240,9 @@ es_projection_lock(EsStore *store, const char *name)
 	connect();
 	found = es_store_execute(store, &lock_cursor, &value, NULL) > 0;
 	SPI_finish();
-	projection = found ? es_projection_get(store, name, false) : NULL;
+	projection = found ? es_projection_get(store, name, ES_SEE_ALL) : NULL;
 	if (projection == NULL)
-		raise_unknown(name);
+		es_projection_raise_unknown(name);
 	return projection;
 }
 
@@ -291,6 +294,32 @@ es_projection_set_state(EsStore *store, const char *name, const char *state)
 	values[0] = CStringGetTextDatum(name);
 	values[1] = CStringGetTextDatum(state);
 	execute(store, &update_state, values, NULL);
+}
+
+static void
+set_body(EsStore *store, const EsQuery *query, const char *name,
+		 const EsProjectionBody *body)
+{
+	Datum		values[5];
+	char		nulls[6];
+
+	memset(nulls, ' ', sizeof(nulls));
+	values[0] = CStringGetTextDatum(name);
+	values[1] = CStringGetTextDatum(body->text);
+	values[2] = CStringGetTextDatum(body->search_path);
+	values[3] = CStringGetTextDatum(body->granularity);
+	values[4] = PointerGetDatum(body->types);
+	nulls[4] = body->types == NULL ? 'n' : ' ';
+	execute(store, query, values, nulls);
+}
+
+/*
+ * Puts a new definition of what a projection does in force.
+ */
+void
+es_projection_set_body(EsStore *store, const char *name, const EsProjectionBody *body)
+{
+	set_body(store, &update_body, name, body);
 }
 
 static EsScriptSource
@@ -478,20 +507,8 @@ join_live_flow(EsStore *store, EsProjection *projection)
 static void
 install_trigger(EsStore *store)
 {
-	Oid			save_userid;
-	int			save_sec_context;
-	char	   *sql = psprintf("SELECT %s.es_install_projections(%s)",
-							   quote_identifier(get_namespace_name(es_extension_schema())),
-							   quote_literal_cstr(NameStr(store->name)));
-
-	connect();
-	GetUserIdAndSecContext(&save_userid, &save_sec_context);
-	SetUserIdAndSecContext(store->owner,
-						   save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
-	if (SPI_execute(sql, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "SPI_execute failed: %s", sql);
-	SetUserIdAndSecContext(save_userid, save_sec_context);
-	SPI_finish();
+	es_store_call(store, "es_install_projections(%s)",
+				  quote_literal_cstr(NameStr(store->name)));
 }
 
 /*
@@ -680,8 +697,6 @@ es_alter_projection(PG_FUNCTION_ARGS)
 	EsProjection *projection;
 	EsProjectionBody body;
 	EsScript   *script;
-	Datum		values[5];
-	char		nulls[6];
 
 	PreventCommandIfReadOnly("es_alter_projection()");
 	name = get_name(fcinfo);
@@ -704,18 +719,10 @@ es_alter_projection(PG_FUNCTION_ARGS)
 	check_targets(script, projection->tables);
 	es_script_free(script);
 
-	memset(nulls, ' ', sizeof(nulls));
-	values[0] = PG_GETARG_DATUM(0);
-	values[1] = CStringGetTextDatum(body.text);
-	values[2] = CStringGetTextDatum(body.search_path);
-	values[3] = CStringGetTextDatum(body.granularity);
-	values[4] = PointerGetDatum(body.types);
-	nulls[4] = body.types == NULL ? 'n' : ' ';
-
 	/* every event is handled by the one definition or by the other */
 	if (projection->is_inline && !PG_GETARG_BOOL(4))
 		(void) es_floor_settle(store);
-	execute(store, PG_GETARG_BOOL(4) ? &update_next_body : &update_body, values, nulls);
+	set_body(store, PG_GETARG_BOOL(4) ? &update_next_body : &update_body, name, &body);
 	PG_RETURN_VOID();
 }
 
@@ -786,6 +793,8 @@ es_drop_projection(PG_FUNCTION_ARGS)
 	es_store_check_owner(store);
 	projection = es_projection_lock(store, name);
 
+	es_store_call(store, "es_forget_rebuild(%s, %s)",
+				  quote_literal_cstr(NameStr(store->name)), quote_literal_cstr(name));
 	value = CStringGetTextDatum(name);
 	execute(store, &delete_definition, &value, NULL);
 	execute(store, &delete_cursor, &value, NULL);

@@ -8,6 +8,7 @@
 #ifndef ES_PROJECTION_H
 #define ES_PROJECTION_H
 
+#include "log.h"
 #include "script.h"
 #include "utils/array.h"
 #include "utils/snapshot.h"
@@ -54,13 +55,17 @@ typedef struct EsSlice
 	bool		done;			/* there was no more up to the limit */
 } EsSlice;
 
-extern EsProjection *es_projection_get(EsStore *store, const char *name, bool latest);
+extern EsProjection *es_projection_get(EsStore *store, const char *name,
+									   EsVisibility visibility);
+extern void es_projection_raise_unknown(const char *name);
 extern EsProjection *es_projection_lock(EsStore *store, const char *name);
 extern int64 es_projection_lock_or_skip(EsStore *store, const char *name);
 extern void es_projection_set_position(EsStore *store, const char *name,
 									   int64 position, int64 nevents);
 extern void es_projection_set_state(EsStore *store, const char *name,
 									const char *state);
+extern void es_projection_set_body(EsStore *store, const char *name,
+								   const EsProjectionBody *body);
 extern EsScript *es_projection_prepare(EsStore *store, const char *name,
 									   const EsProjectionBody *body, int expected);
 extern bool es_projection_is(const EsScript *script, const char *name,

@@ -16,7 +16,6 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "clock.h"
 #include "executor/spi.h"
@@ -24,8 +23,8 @@
 #include "run.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/timestamp.h"
+#include "work.h"
 
 /* From one step of a run to the next. */
 typedef struct Async
@@ -57,7 +56,7 @@ static const EsQuery note_failure = {
 static bool
 exists(EsStore *store, const char *name)
 {
-	return es_projection_get(store, name, true) != NULL;
+	return es_projection_get(store, name, ES_SEE_ALL) != NULL;
 }
 
 static List *
@@ -85,7 +84,7 @@ due(EsStore *store)
 static int64
 reached(EsStore *store, const char *name)
 {
-	EsProjection *projection = es_projection_get(store, name, true);
+	EsProjection *projection = es_projection_get(store, name, ES_SEE_ALL);
 
 	if (projection == NULL)
 		return -1;
@@ -108,51 +107,35 @@ set_script(Async *async, EsStore *store, EsProjection *projection)
 										  ES_PROJECTION_SLICE);
 }
 
-/*
- * Runs the first so many events of a slice and moves the cursor, in a
- * subtransaction.  Returns NULL, or the error that it failed with, and then in
- * *failed_at at which of the events; -1 if that is not known.
- */
-static ErrorData *
-run_part(EsStore *store, EsProjection *projection, Async *async, EsSlice *slice,
-		 int nevents, int *failed_at)
+/* A slice, or the first events of one, that is to be taken in. */
+typedef struct Part
 {
-	MemoryContext oldcontext = CurrentMemoryContext;
-	ResourceOwner oldowner = CurrentResourceOwner;
-	ErrorData  *volatile error = NULL;
-	volatile bool prepared = false;
-	int64		position = nevents < slice->batch->nevents ?
-	EsEventPosition(&slice->batch->events[nevents - 1]) : slice->position;
+	EsStore    *store;
+	EsProjection *projection;
+	Async	   *async;
+	EsSlice    *slice;
+	int			nevents;
+	bool		prepared;		/* the script is not to blame as a whole */
+} Part;
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(oldcontext);
-	PG_TRY();
-	{
-		set_script(async, store, projection);
-		prepared = true;
-		slice->script = async->script;
-		es_slice_run(slice, nevents);
-		es_projection_set_position(store, projection->name, position, nevents);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(oldcontext);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		*failed_at = prepared ? es_script_failed_at() : 0;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(oldcontext);
-	CurrentResourceOwner = oldowner;
+/*
+ * Runs the events and moves the cursor.
+ */
+static void
+run_part(void *arg)
+{
+	Part	   *part = arg;
+	EsSlice    *slice = part->slice;
+	int64		position = part->nevents < slice->batch->nevents ?
+	EsEventPosition(&slice->batch->events[part->nevents - 1]) : slice->position;
 
-	/* it is not to blame for being cancelled */
-	if (error != NULL &&
-		ERRCODE_TO_CATEGORY(error->sqlerrcode) ==
-		ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION))
-		ReThrowError(error);
-	return error;
+	part->prepared = false;
+	set_script(part->async, part->store, part->projection);
+	part->prepared = true;
+	slice->script = part->async->script;
+	es_slice_run(slice, part->nevents);
+	es_projection_set_position(part->store, part->projection->name, position,
+							   part->nevents);
 }
 
 /*
@@ -190,19 +173,28 @@ fail(EsStore *store, const char *name, const ErrorData *error)
 static bool
 take_in(EsStore *store, EsProjection *projection, int64 upto, Async *async)
 {
-	EsSlice    *slice = es_slice_begin(store, NULL, projection->body.types,
-									   projection->position);
-	int			nevents = es_slice_read(slice, upto, async->limit, false);
-	bool		more = !slice->done;
+	Part		part = {0};
+	bool		more;
 	ErrorData  *error;
-	int			failed_at;
 
-	while ((error = run_part(store, projection, async, slice, nevents, &failed_at)) != NULL)
+	part.store = store;
+	part.projection = projection;
+	part.async = async;
+	part.slice = es_slice_begin(store, NULL, projection->body.types, projection->position);
+	part.nevents = es_slice_read(part.slice, upto, async->limit, false);
+	more = !part.slice->done;
+	while ((error = es_work_try(run_part, &part, CurrentMemoryContext)) != NULL)
 	{
-		if (failed_at < 0 && nevents > 1)
-			async->limit = nevents = nevents / 2;
+		int			failed_at = part.prepared ? es_script_failed_at() : 0;
+
+		/* it is not to blame for being cancelled */
+		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) ==
+			ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION))
+			ReThrowError(error);
+		if (failed_at < 0 && part.nevents > 1)
+			async->limit = part.nevents = part.nevents / 2;
 		else if (failed_at > 0)
-			nevents = failed_at;
+			part.nevents = failed_at;
 		else
 		{
 			fail(store, projection->name, error);
@@ -223,7 +215,7 @@ step(EsStore *store, const char *name, int64 upto, void **state)
 
 	if (es_projection_lock_or_skip(store, name) < 0)
 		return false;
-	projection = es_projection_get(store, name, true);
+	projection = es_projection_get(store, name, ES_SEE_ALL);
 	if (projection->is_inline || projection->state == ES_PROJECTION_PAUSED)
 		return false;
 	if (projection->position >= upto)

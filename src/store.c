@@ -22,6 +22,7 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "catalog.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_attribute.h"
 #include "catalog/pg_class.h"
@@ -120,7 +121,8 @@ static const Table tables[] = {
 			{"attempts", INT4ARRAYOID, false}
 	}},
 	{"projection_cursors", {
-			{"position", INT8OID, true}
+			{"position", INT8OID, true},
+			{"failures", INT4OID, true}
 	}},
 	{"projection_definitions", {
 			{"name", TEXTOID, true},
@@ -649,6 +651,47 @@ Datum
 es_current_store(PG_FUNCTION_ARGS)
 {
 	return DirectFunctionCall1(namein, CStringGetDatum(es_guc_store));
+}
+
+/*
+ * Calls one of the extension's SQL functions as the store's owner, by its name
+ * and arguments as SQL text.
+ */
+void
+es_store_call(EsStore *store, const char *format,...)
+{
+	StringInfoData sql;
+	int			start;
+	int			needed;
+	Oid			save_userid;
+	int			save_sec_context;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "SELECT %s.",
+					 quote_identifier(get_namespace_name(es_extension_schema())));
+	start = sql.len;
+	for (;;)
+	{
+		va_list		args;
+
+		va_start(args, format);
+		needed = appendStringInfoVA(&sql, format, args);
+		va_end(args);
+		if (needed == 0)
+			break;
+		sql.len = start;
+		enlargeStringInfo(&sql, needed);
+	}
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	GetUserIdAndSecContext(&save_userid, &save_sec_context);
+	SetUserIdAndSecContext(store->owner,
+						   save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
+	if (SPI_execute(sql.data, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "SPI_execute failed: %s", sql.data);
+	SetUserIdAndSecContext(save_userid, save_sec_context);
+	SPI_finish();
 }
 
 /*

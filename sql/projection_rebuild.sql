@@ -1,0 +1,194 @@
+-- Projections: es_rebuild(), es_verify_projection()
+\set SHOW_CONTEXT never
+SELECT es_create_store('rebuild_events');
+SET eventsourcing.store = 'rebuild_events';
+CREATE SCHEMA rebuilt;
+SET search_path = rebuilt, public;
+
+-- A table with all that a table can have
+CREATE TABLE customers (
+    dropped int,
+    id      text COLLATE "C" PRIMARY KEY,
+    orders  int NOT NULL DEFAULT 0 CHECK (orders >= 0),
+    gone    text,
+    note    text,
+    twice   int GENERATED ALWAYS AS (orders * 2) STORED,
+    touched text
+) WITH (fillfactor = 50);
+ALTER TABLE customers DROP COLUMN dropped, DROP COLUMN gone, ALTER COLUMN note SET STORAGE EXTERNAL;
+CREATE INDEX customers_by_orders ON customers (orders DESC) WHERE orders > 1;
+CREATE UNIQUE INDEX customers_lower ON customers (lower(id));
+CREATE TABLE orders (
+    n        int GENERATED ALWAYS AS IDENTITY,
+    m        serial,
+    customer text NOT NULL REFERENCES customers ON DELETE CASCADE,
+    stream   text NOT NULL,
+    state    text NOT NULL DEFAULT 'placed',
+    CONSTRAINT orders_stream_key UNIQUE (stream),
+    EXCLUDE USING btree (m WITH =)
+);
+CREATE INDEX ON orders (customer);
+CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.touched := 'by trigger';
+    RETURN NEW;
+END $$;
+CREATE TRIGGER touch BEFORE INSERT OR UPDATE ON customers FOR EACH ROW EXECUTE FUNCTION touch();
+CREATE VIEW big_customers AS SELECT id, orders FROM rebuilt.customers WHERE orders > 1;
+CREATE VIEW order_names AS SELECT stream, state FROM orders;
+CREATE TABLE letters (customer text REFERENCES customers);
+-- a function with statements of its own, which sessions keep plans of
+CREATE FUNCTION count_order(customer text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE rebuilt.customers c SET orders = c.orders + 1 WHERE c.id = customer;
+END $$;
+
+SELECT es_create_projection('shop', $$
+    INSERT INTO customers (id, note) SELECT data ->> 'customer', repeat(data ->> 'customer', 2000)
+      FROM new_events WHERE type = 'Placed'
+    ON CONFLICT ON CONSTRAINT customers_pkey DO NOTHING;
+    INSERT INTO orders (customer, stream) SELECT data ->> 'customer', stream FROM new_events WHERE type = 'Placed';
+    SELECT count_order(data ->> 'customer') FROM new_events WHERE type = 'Placed';
+    UPDATE order_names SET state = 'shipped' FROM new_events n WHERE n.type = 'Shipped' AND order_names.stream = n.stream;
+    DELETE FROM customers c USING new_events n WHERE n.type = 'Forgotten' AND c.id = n.data ->> 'customer'
+$$, '{customers,orders}');
+DO $$
+BEGIN
+    FOR i IN 1 .. 100 LOOP
+        PERFORM es_append('Order-' || i, 'Placed', jsonb_build_object('customer', 'c' || i % 7));
+        IF i % 3 = 0 THEN
+            PERFORM es_append('Order-' || i, 'Shipped');
+        END IF;
+    END LOOP;
+    PERFORM es_append('Order-100', 'Forgotten', '{"customer": "c5"}');
+END $$;
+INSERT INTO letters VALUES ('c1');
+PREPARE total AS
+    SELECT count(*), sum(orders), sum(length(note)), sum(twice), count(touched),
+           (SELECT count(*) FROM orders), (SELECT count(*) FROM order_names WHERE state = 'shipped'),
+           (SELECT count(*) FROM big_customers) FROM customers;
+EXECUTE total;
+SELECT * FROM es_verify_projection('shop');
+
+-- Drift, and what mends it
+UPDATE customers SET note = NULL, orders = 17 WHERE id = 'c1';
+DELETE FROM orders WHERE stream = 'Order-3';
+INSERT INTO orders (customer, stream) VALUES ('c2', 'Invented');
+SELECT relation, difference, row - 'note' AS row, length(row ->> 'note') AS note FROM es_verify_projection('shop');
+SELECT 'customers'::regclass::oid AS customers, pg_relation_filenode('customers') AS file,
+       'customers_pkey'::regclass::oid AS index, pg_relation_filenode('customers_pkey') AS index_file \gset
+CALL es_rebuild('shop', batch_size => 7);
+SELECT 'customers'::regclass = :customers::regclass AS same_table, pg_relation_filenode('customers') <> :file AS other_file,
+       'customers_pkey'::regclass = :index::regclass AS same_index, pg_relation_filenode('customers_pkey') <> :index_file AS other_index_file;
+EXECUTE total;
+SELECT * FROM es_verify_projection('shop');
+SELECT count(*) FROM pg_class WHERE relname ~ '^(rebuild|verify)_\d';
+SELECT count(*) FROM rebuild_events.progress;
+SELECT c.reltoastrelid::regclass::text = 'pg_toast.pg_toast_' || c.oid AS toast FROM pg_class c WHERE oid = 'customers'::regclass;
+
+-- It goes on as before, and again
+SELECT es_append('Order-101', 'Placed', '{"customer": "c1"}');
+EXECUTE total;
+SET enable_seqscan = off;
+SELECT id, orders, twice, touched FROM customers WHERE id = 'c1';
+SELECT state FROM orders WHERE stream = 'Order-99';
+RESET enable_seqscan;
+INSERT INTO orders (customer, stream) VALUES ('nobody', 'x');
+INSERT INTO orders (customer, stream) VALUES ('c1', 'Order-1');
+INSERT INTO letters VALUES ('c5');
+CALL es_rebuild('shop');
+EXECUTE total;
+DROP TABLE letters;
+
+-- A row that others refer to must be there
+CREATE TABLE letters (customer text REFERENCES customers);
+INSERT INTO letters VALUES ('c1');
+SELECT es_alter_projection('shop', types => '{Shipped}', rebuild => true);
+SELECT altered FROM rebuild_events.projections;
+CALL es_rebuild('shop');
+SELECT count(*) FROM pg_class WHERE relname ~ '^(rebuild|verify)_\d';
+EXECUTE total;
+SELECT altered FROM rebuild_events.projections;
+DELETE FROM letters;
+
+-- Altered with a rebuild: first nothing, then all at once
+SELECT es_alter_projection('shop', types => '{Placed,Other}', rebuild => true);
+SELECT es_append('Order-102', 'Placed', '{"customer": "c5"}');
+SELECT es_append('Order-102', 'Shipped');
+EXECUTE total;
+CALL es_rebuild('shop');
+EXECUTE total;
+SELECT es_append('Order-101', 'Shipped');
+EXECUTE total;
+SELECT altered, types FROM rebuild_events.projections;
+SELECT * FROM es_verify_projection('shop');
+
+-- What a rebuild must not do
+CALL es_rebuild('none');
+CALL es_rebuild('shop', 0);
+CALL es_rebuild(NULL);
+BEGIN;
+CALL es_rebuild('shop');
+ROLLBACK;
+SELECT * FROM es_verify_projection('none');
+CREATE TABLE audit (what text);
+CREATE FUNCTION audit() RETURNS void LANGUAGE sql AS $$ INSERT INTO rebuilt.audit VALUES ('x') $$;
+CREATE FUNCTION wipe() RETURNS void LANGUAGE plpgsql AS $$ BEGIN TRUNCATE rebuilt.customers CASCADE; END $$;
+CREATE TABLE nothing (n int);
+SELECT es_create_projection('audited', 'SELECT audit() FROM new_events', '{nothing}', types => '{Audited}', mode => 'async');
+SELECT es_create_projection('wiped', 'SELECT wipe() FROM new_events', '{nothing}', types => '{Audited}', mode => 'async');
+SELECT es_append('Audit', 'Audited');
+CALL es_run('audited');
+CALL es_rebuild('audited');
+CALL es_rebuild('wiped');
+SELECT * FROM es_verify_projection('audited');
+SELECT count(*) FROM audit;
+EXECUTE total;
+SELECT es_drop_projection('audited');
+SELECT es_drop_projection('wiped');
+-- a script that fails half way
+SELECT es_alter_projection('shop', rebuild => true, types => '{Shipped,Placed}', script => $$
+    INSERT INTO customers (id, orders) SELECT stream, 1 / (version - 1) FROM new_events
+$$);
+CALL es_rebuild('shop');
+EXECUTE total;
+SELECT count(*) FROM pg_class WHERE relname ~ '^(rebuild|verify)_\d';
+SELECT * FROM rebuild_events.rebuilds;
+
+-- After commit: the cursor goes along; a script that only inserts has its other indexes made late
+CREATE TABLE seen (stream text, version bigint, type text);
+CREATE INDEX seen_type ON seen (type);
+SELECT es_create_projection('seen', 'INSERT INTO seen SELECT stream, version, type FROM new_events', '{seen}',
+    mode => 'async', granularity => 'batch', replay => false);
+SELECT es_append('Seen', 'Seen');
+CALL es_run('seen');
+SELECT count(*) FROM seen;
+SELECT difference, count(*) FROM es_verify_projection('seen') GROUP BY 1;
+CALL es_rebuild('seen', batch_size => 20);
+SELECT count(*), count(DISTINCT (stream, version)) FROM seen;
+SELECT state, lag FROM rebuild_events.projections WHERE name = 'seen';
+SET enable_seqscan = off;
+SELECT count(*) FROM seen WHERE type = 'Shipped';
+RESET enable_seqscan;
+SELECT es_append('Seen', 'Seen');
+CALL es_run('seen');
+SELECT count(*), count(DISTINCT (stream, version)) FROM seen;
+SELECT * FROM es_verify_projection('seen');
+
+-- One that failed, or is paused, is brought up to date too
+SELECT es_pause_projection('shop');
+SELECT es_alter_projection('shop', types => '{Seen}', script => 'INSERT INTO customers (id) SELECT version FROM new_events');
+SELECT es_append('Seen', 'Seen');
+CALL es_rebuild('shop');
+SELECT id FROM customers ORDER BY id;
+SELECT state, lag FROM rebuild_events.projections WHERE name = 'shop';
+SELECT es_append('Seen', 'Seen');
+SELECT es_resume_projection('shop');
+SELECT id FROM customers ORDER BY id;
+SELECT * FROM es_verify_projection('shop');
+
+RESET search_path;
+RESET eventsourcing.store;
+SELECT es_drop_store('rebuild_events', confirm => true);
+SET client_min_messages = warning;
+DROP SCHEMA rebuilt CASCADE;

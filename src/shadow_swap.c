@@ -1,0 +1,176 @@
+/*-------------------------------------------------------------------------
+ *
+ * shadow_swap.c
+ *		Swapping the contents of read models and their shadows.
+ *
+ * Like CLUSTER, but with the indexes, which a rebuild has made beforehand: the
+ * entries of table and shadow in pg_class exchange their files, so the table
+ * keeps its OID, and with it views, foreign keys, grants and prepared statements.
+ * It takes no longer for a large table.
+ *
+ * The caller holds ACCESS EXCLUSIVE on both.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/toast_internals.h"
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_class.h"
+#include "commands/tablecmds.h"
+#include "compat.h"
+#include "shadow.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+#define SWAP(type, a, b) \
+	do { type save = (a); (a) = (b); (b) = save; } while (0)
+
+/*
+ * Makes a TOAST table an internal part of a table, and of no other.
+ */
+static void
+own_toast(Oid toast, Oid table)
+{
+	ObjectAddress toast_address;
+	ObjectAddress table_address;
+
+	if (!OidIsValid(toast))
+		return;
+	(void) deleteDependencyRecordsFor(RelationRelationId, toast, false);
+	ObjectAddressSet(toast_address, RelationRelationId, toast);
+	ObjectAddressSet(table_address, RelationRelationId, table);
+	recordDependencyOn(&toast_address, &table_address, DEPENDENCY_INTERNAL);
+}
+
+/*
+ * Exchanges what two relations' entries say about their files.  Values in TOAST
+ * tables are found by the TOAST table's OID, so these go with the rows.
+ */
+static void
+swap_files(Relation classes, Oid a, Oid b)
+{
+	HeapTuple	x = SearchSysCacheCopy1(RELOID, ObjectIdGetDatum(a));
+	HeapTuple	y = SearchSysCacheCopy1(RELOID, ObjectIdGetDatum(b));
+	Form_pg_class p;
+	Form_pg_class q;
+
+	if (!HeapTupleIsValid(x) || !HeapTupleIsValid(y))
+		elog(ERROR, "cache lookup failed for relation %u or %u", a, b);
+	p = (Form_pg_class) GETSTRUCT(x);
+	q = (Form_pg_class) GETSTRUCT(y);
+	if (p->relfilenode == 0 || q->relfilenode == 0 || p->relam != q->relam ||
+		p->relkind != q->relkind || p->relpersistence != q->relpersistence)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("\"%s\" was changed while it was being rebuilt", NameStr(p->relname)),
+				 errhint("Call es_rebuild() again.")));
+
+	SWAP(Oid, p->relfilenode, q->relfilenode);
+	SWAP(Oid, p->reltablespace, q->reltablespace);
+	SWAP(Oid, p->reltoastrelid, q->reltoastrelid);
+	SWAP(TransactionId, p->relfrozenxid, q->relfrozenxid);
+	SWAP(MultiXactId, p->relminmxid, q->relminmxid);
+	SWAP(int32, p->relpages, q->relpages);
+	SWAP(float4, p->reltuples, q->reltuples);
+	SWAP(int32, p->relallvisible, q->relallvisible);
+	CatalogTupleUpdate(classes, &x->t_self, x);
+	CatalogTupleUpdate(classes, &y->t_self, y);
+	own_toast(p->reltoastrelid, a);
+	own_toast(q->reltoastrelid, b);
+
+	/* neither entry may go on using the other's file */
+	RelationCloseSmgrByOid(a);
+	RelationCloseSmgrByOid(b);
+	heap_freetuple(x);
+	heap_freetuple(y);
+}
+
+/*
+ * Exchanges the files of a table and its shadow, and of their indexes.
+ */
+static void
+swap_table(EsShadows *shadows, Relation classes, Oid table, Oid shadow)
+{
+	Relation	rel = table_open(table, NoLock);
+	List	   *indexes = RelationGetIndexList(rel);
+	Relation	shadow_rel = table_open(shadow, NoLock);
+	int			shadow_indexes = list_length(RelationGetIndexList(shadow_rel));
+	ListCell   *lc;
+
+	CheckTableNotInUse(rel, "es_rebuild()");
+	table_close(shadow_rel, NoLock);
+	table_close(rel, NoLock);
+
+	foreach(lc, indexes)
+	{
+		Oid			index = lfirst_oid(lc);
+		Oid			pair = es_shadow_of(shadows, index);
+
+		if (!OidIsValid(pair) || list_length(indexes) != shadow_indexes)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("an index of table \"%s\" was created or dropped while it was being rebuilt",
+							get_rel_name(table)),
+					 errhint("Call es_rebuild() again.")));
+		LockRelationOid(index, AccessExclusiveLock);
+		LockRelationOid(pair, AccessExclusiveLock);
+		swap_files(classes, index, pair);
+	}
+	swap_files(classes, table, shadow);
+}
+
+/*
+ * Gives the TOAST table that came with the rows the name of its new owner, which
+ * must be free by now.
+ */
+static void
+rename_toast(Oid table)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
+	Oid			toast;
+	char		name[NAMEDATALEN];
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", table);
+	toast = ((Form_pg_class) GETSTRUCT(tuple))->reltoastrelid;
+	ReleaseSysCache(tuple);
+	if (!OidIsValid(toast))
+		return;
+	LockRelationOid(toast, AccessExclusiveLock);
+	snprintf(name, NAMEDATALEN, "pg_toast_%u", table);
+	RenameRelationInternal(toast, name, true, false);
+	snprintf(name, NAMEDATALEN, "pg_toast_%u_index", table);
+	RenameRelationInternal(toast_get_valid_index(toast, AccessExclusiveLock), name, true, true);
+	CommandCounterIncrement();
+}
+
+/*
+ * Swaps the contents of a projection's tables with those of their shadows, which
+ * are dropped with the old contents.
+ */
+void
+es_shadow_swap(EsShadows *shadows)
+{
+	Relation	classes = table_open(RelationRelationId, RowExclusiveLock);
+
+	for (int i = 0; i < shadows->count; i++)
+		swap_table(shadows, classes, shadows->tables[i], shadows->shadows[i]);
+	table_close(classes, RowExclusiveLock);
+	CommandCounterIncrement();
+
+	es_store_call(shadows->store, "es_forget_rebuild(%s, %s)",
+				  quote_literal_cstr(NameStr(shadows->store->name)),
+				  quote_literal_cstr(shadows->projection));
+	for (int i = 0; i < shadows->count; i++)
+		rename_toast(shadows->tables[i]);
+	for (int i = 0; i < shadows->count; i++)
+		es_store_call(shadows->store, "es_check_keys(%u)", shadows->tables[i]);
+}
