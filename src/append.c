@@ -312,11 +312,6 @@ append(EsStore *store, text *stream, int nevents, EsNewEvent *events,
 	nids = check_ids(nevents, events);
 	queue = es_queue_is_hot(store, stream);
 	es_floor_enter(store);
-	if (store->sequence_checked != store->epoch)
-	{
-		es_floor_check(store, es_log_last_position(store));
-		store->sequence_checked = store->epoch;
-	}
 
 	for (;;)
 	{

@@ -37,6 +37,7 @@
 #include "commands/sequence.h"
 #include "compat.h"
 #include "floor.h"
+#include "log.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
@@ -101,6 +102,30 @@ last_position(EsStore *store, XLogRecPtr *lsn)
 }
 
 /*
+ * Raises 55000 if positions as high as some in the log are still to be drawn:
+ * after a restore that left the sequence behind, and where logical replication
+ * brought the events.  New events would stand before old ones, and readers by
+ * position would be told that there is nothing.
+ */
+void
+es_floor_check(EsStore *store)
+{
+	int64		highest = es_log_last_position(store);
+	XLogRecPtr	lsn;
+	int64		last = last_position(store, &lsn);
+
+	if (last < highest)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the sequence of positions of event store \"%s\" is behind its log",
+						NameStr(store->name)),
+				 errdetail("The sequence is at " INT64_FORMAT ", the highest position is " INT64_FORMAT ".",
+						   last, highest),
+				 errhint("A restore that left out the sequence does that, and logical replication, which has none. The store's owner mends it with SELECT es_repair_sequence().")));
+	store->sequence_checked = store->epoch;
+}
+
+/*
  * Makes the current transaction known to readers by position.  Has to come
  * before its first es_floor_next(); later calls find the lock still held.  A
  * lock taken inside a savepoint is gone after ROLLBACK TO, and then the next
@@ -116,30 +141,13 @@ es_floor_enter(EsStore *store)
 		LockHeldByMe(&store->floor, ShareLock, false))
 		return;
 
+	if (store->sequence_checked != store->epoch)
+		es_floor_check(store);
+
 	/* see es_floor_settle() */
 	LockRelationOid(store->events, RowExclusiveLock);
 	make_tag(&store->floor, store, last_position(store, &lsn));
 	(void) LockAcquire(&store->floor, ShareLock, false, false);
-}
-
-/*
- * Raises 55000 if positions as high as "highest", read from the log before, are
- * still to be drawn: after a restore that left the sequence behind.
- */
-void
-es_floor_check(EsStore *store, int64 highest)
-{
-	XLogRecPtr	lsn;
-	int64		last = last_position(store, &lsn);
-
-	if (last < highest)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the sequence of positions of event store \"%s\" is behind its log",
-						NameStr(store->name)),
-				 errdetail("The sequence is at " INT64_FORMAT ", the highest position is " INT64_FORMAT ".",
-						   last, highest),
-				 errhint("A restore that left out the sequence does that. The store's owner mends it with SELECT es_repair_sequence().")));
 }
 
 /*
@@ -191,6 +199,8 @@ es_floor_safe(EsStore *store)
 				 errdetail("Which appending transactions are open is known on the primary alone."),
 				 errhint("Read by position on the primary; es_read(), es_load() and es_replay() work here.")));
 
+	if (store->sequence_checked != store->epoch)
+		es_floor_check(store);
 	safe = last_position(store, &lsn);
 	XLogFlush(lsn);
 

@@ -11,7 +11,7 @@
 #include "store.h"
 
 extern void es_floor_enter(EsStore *store);
-extern void es_floor_check(EsStore *store, int64 highest);
+extern void es_floor_check(EsStore *store);
 extern int64 es_floor_settle(EsStore *store);
 extern int64 es_floor_next(EsStore *store);
 extern int64 es_floor_safe(EsStore *store);

@@ -115,8 +115,12 @@ int64
 es_read_limit(EsStore *store, int64 after)
 {
 	int64		safe = es_floor_safe(store);
-	int64		unseen = es_log_first_unseen(store, after, safe);
+	int64		unseen;
 
+	/* nothing to read: not because the sequence was left behind, we hope */
+	if (safe <= after)
+		es_floor_check(store);
+	unseen = es_log_first_unseen(store, after, safe);
 	return Min(safe, unseen - 1);
 }
 

@@ -34,7 +34,7 @@ typedef struct EsStore
 
 	struct EsLogShape *shape;	/* log_shape.c: of events; NULL until used */
 	LOCKTAG		floor;			/* floor.c: the lock taken last */
-	uint64		sequence_checked;	/* append.c: the epoch when it was */
+	uint64		sequence_checked;	/* floor.c: the epoch when it was */
 } EsStore;
 
 /*
