@@ -111,13 +111,16 @@ REGRESS = \
 	append \
 	append_triggers \
 	capture \
+	guard \
 	handlers \
 	interchange \
 	log_path \
+	partition \
 	projection \
 	projection_async \
 	projection_rebuild \
-	partition \
+	read \
+	replay \
 	rules \
 	rules_reference \
 	store \

@@ -19,6 +19,7 @@
 #include "common/sha2.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "mb/pg_wchar.h"
 #include "owner.h"
 #include "upcast.h"
 #include "utils/builtins.h"
@@ -184,8 +185,11 @@ es_aggregate_get(EsStore *store, Datum stream)
 	if (aggregate == NULL)
 	{
 		char	   *name = TextDatumGetCString(stream);
-		char	   *category = pstrdup(name);
+		char	   *category;
 
+		/* no longer name than a stream can have */
+		name[pg_mbcliplen(name, strlen(name), MAX_CATEGORY_LENGTH)] = '\0';
+		category = pstrdup(name);
 		category[strcspn(category, "-")] = '\0';
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),

@@ -174,6 +174,22 @@ apply_one(EsReducer *reducer, Datum event)
 }
 
 /*
+ * Moves the state into the context of its own that does not hold it.
+ */
+static void
+keep_state(EsReducer *reducer)
+{
+	MemoryContext next = reducer->states[1 - reducer->current];
+	Size		size = VARSIZE(reducer->state);
+	Jsonb	   *copy = MemoryContextAlloc(next, size);
+
+	memcpy(copy, reducer->state, size);
+	reducer->state = copy;
+	reducer->current = 1 - reducer->current;
+	MemoryContextReset(reducer->states[1 - reducer->current]);
+}
+
+/*
  * Applies the events collected.
  */
 static void
@@ -201,6 +217,8 @@ flush(EsReducer *reducer)
 	es_owner_leave(&owner);
 	error_context_stack = callback.previous;
 
+	/* a function in C may have returned a part of its event */
+	keep_state(reducer);
 	reducer->nevents = 0;
 	MemoryContextReset(reducer->batch);
 }
