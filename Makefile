@@ -30,6 +30,7 @@ OBJS = \
 	src/guc.o \
 	src/handler.o \
 	src/import.o \
+	src/launcher.o \
 	src/lease.o \
 	src/log.o \
 	src/log_heap.o \
@@ -63,6 +64,8 @@ OBJS = \
 	src/store.o \
 	src/subscription.o \
 	src/upcast.o \
+	src/wake.o \
+	src/worker.o \
 	src/work.o
 
 # The pieces of the install script, in load order.

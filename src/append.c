@@ -31,6 +31,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
+#include "wake.h"
 
 PG_FUNCTION_INFO_V1(es_append);
 PG_FUNCTION_INFO_V1(es_append_events);
@@ -312,6 +313,7 @@ append(EsStore *store, text *stream, int nevents, EsNewEvent *events,
 	nids = check_ids(nevents, events);
 	queue = es_queue_is_hot(store, stream);
 	es_floor_enter(store);
+	es_wake_at_end();
 
 	for (;;)
 	{
@@ -388,6 +390,7 @@ append(EsStore *store, text *stream, int nevents, EsNewEvent *events,
 						  lost && lost_at == tip.version))
 		{
 			last_position = events[nevents - 1].position;
+			es_wake_count(ES_COUNT_APPENDED, nevents);
 			es_snapshot_after_append(store, PointerGetDatum(stream),
 									 tip.version, tip.version + nevents);
 			return tip.version + nevents;

@@ -15,6 +15,7 @@
 
 #include "access/genam.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_database.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
 #include "executor/executor.h"
@@ -28,8 +29,10 @@
 /* 16 replaced the checks for each kind of object by one function */
 #if PG_VERSION_NUM < 160000
 #define object_ownercheck(classid, objectid, roleid) \
-	(AssertMacro((classid) == RelationRelationId), \
-	 pg_class_ownercheck(objectid, roleid))
+	((classid) == DatabaseRelationId ? \
+	 pg_database_ownercheck(objectid, roleid) : \
+	 (AssertMacro((classid) == RelationRelationId), \
+	  pg_class_ownercheck(objectid, roleid)))
 #define object_aclcheck(classid, objectid, roleid, mode) \
 	((classid) == NamespaceRelationId ? \
 	 pg_namespace_aclcheck(objectid, roleid, mode) : \
@@ -73,6 +76,11 @@ typedef struct RTEPermissionInfo
 #define ExecCheckIndexConstraints(rel, slot, estate, conflict, self, arbiters) \
 	((void) (self), \
 	 (ExecCheckIndexConstraints) (rel, slot, estate, conflict, arbiters))
+#endif
+
+/* 17 lets extensions name what they wait for */
+#if PG_VERSION_NUM < 170000
+#define WaitEventExtensionNew(name) PG_WAIT_EXTENSION
 #endif
 
 #endif							/* ES_COMPAT_H */

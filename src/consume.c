@@ -24,6 +24,7 @@
 #include "read.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
+#include "wake.h"
 
 PG_FUNCTION_INFO_V1(es_ack);
 PG_FUNCTION_INFO_V1(es_create_subscription);
@@ -202,6 +203,7 @@ es_reset_subscription(PG_FUNCTION_ARGS)
 	sub = es_subscription_lock(store, get_name(fcinfo, 0, "name"));
 	es_subscription_forget(sub);
 	es_subscription_set_taken(sub, get_after(fcinfo, 1, store));
+	es_wake_at_end();
 	PG_RETURN_VOID();
 }
 
@@ -217,6 +219,7 @@ es_unpark(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("es_unpark()");
 	es_subscription_check_right(store, ACL_UPDATE, "unpark a subscription");
 	sub = es_subscription_lock(store, get_name(fcinfo, 0, "subscription"));
+	es_wake_at_end();
 	PG_RETURN_INT64(es_subscription_unpark(sub, PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1)));
 }
 
@@ -305,7 +308,9 @@ es_ack(PG_FUNCTION_ARGS)
 					 errmsg("positions must not contain NULL")));
 		positions[i] = DatumGetInt64(elements[i]);
 	}
-	PG_RETURN_INT64(es_lease_remove(store, name, consumer, n, positions));
+	n = (int) es_lease_remove(store, name, consumer, n, positions);
+	es_wake_count(ES_COUNT_HANDLED, n);
+	PG_RETURN_INT64(n);
 }
 
 /*

@@ -14,6 +14,8 @@
 #include "shadow.h"
 #include "store.h"
 #include "upcast.h"
+#include "wake.h"
+#include "worker.h"
 
 PG_MODULE_MAGIC;
 
@@ -23,6 +25,8 @@ void
 _PG_init(void)
 {
 	es_guc_init();
+	es_wake_init();
+	es_launcher_init();
 	es_owner_init();
 	es_store_init();
 	es_shadow_init();

@@ -20,6 +20,9 @@ char	   *es_guc_causation_id;
 int			es_guc_clock_offset;
 char	   *es_guc_command_id;
 char	   *es_guc_correlation_id;
+char	   *es_guc_databases;
+int			es_guc_naptime;
+bool		es_guc_notify;
 char	   *es_guc_traceparent;
 bool		es_guc_use_snapshots;
 int			es_guc_log_path;
@@ -62,6 +65,20 @@ es_guc_init(void)
 	define_string("eventsourcing.correlation_id",
 				  "What it belongs to: metadata key \"correlation_id\" of the events appended.",
 				  &es_guc_correlation_id, "");
+	DefineCustomStringVariable("eventsourcing.databases",
+							   "The databases that have a worker, separated by commas.",
+							   "It takes eventsourcing in shared_preload_libraries.",
+							   &es_guc_databases, "",
+							   PGC_SIGHUP, GUC_LIST_INPUT, NULL, NULL, NULL);
+	DefineCustomIntVariable("eventsourcing.naptime",
+							"How long the worker sleeps at most when nothing wakes it.",
+							NULL, &es_guc_naptime, 5000, 10, 3600000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomBoolVariable("eventsourcing.notify",
+							 "Whether the worker sends NOTIFY eventsourcing when there are new events.",
+							 "The payload is the store's name. Bursts of events make one notification.",
+							 &es_guc_notify, false,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomEnumVariable("eventsourcing.log_path",
 							 "Which way events are appended and read.",
 							 "\"heap\" goes past SQL or fails, \"spi\" always uses SQL, \"auto\" goes past it where that makes no difference.",

@@ -10,6 +10,11 @@
 
 extern char *es_guc_store;
 
+/* the worker */
+extern char *es_guc_databases;
+extern int	es_guc_naptime;		/* ms */
+extern bool es_guc_notify;
+
 /* for tests: added to the clock of leases, retries and timers, in ms */
 extern int	es_guc_clock_offset;
 

@@ -37,6 +37,7 @@
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
+#include "wake.h"
 
 PG_FUNCTION_INFO_V1(es_create_handler);
 
@@ -303,6 +304,7 @@ step(EsStore *store, const char *name, int64 upto, void **state)
 		run.deliveries = es_delivery_take(sub, BATCH_SIZE, upto);
 		moved = run.deliveries->n > 0 || sub->taken != taken;
 		run_deliveries(sub, &run);
+		es_wake_count(ES_COUNT_HANDLED, run.deliveries->n);
 	}
 	SetUserIdAndSecContext(save_userid, save_sec_context);
 	return moved;
@@ -385,5 +387,6 @@ es_create_handler(PG_FUNCTION_ARGS)
 	SPI_connect();
 	(void) es_store_execute(store, &insert_query, values, NULL);
 	SPI_finish();
+	es_wake_at_end();
 	PG_RETURN_VOID();
 }

@@ -34,7 +34,7 @@
 PG_FUNCTION_INFO_V1(es_run);
 PG_FUNCTION_INFO_V1(es_wait);
 
-static const EsRunKind *const kinds[] = {
+const EsRunKind *const es_run_kinds[ES_RUN_KINDS] = {
 	&es_timer_run_kind,
 	&es_handler_run_kind,
 	&es_projection_run_kind
@@ -74,10 +74,10 @@ check_right(EsStore *store, AclMode right, const char *action)
 static const EsRunKind *
 find_kind(EsStore *store, const char *name)
 {
-	for (int i = 0; i < lengthof(kinds); i++)
+	for (int i = 0; i < ES_RUN_KINDS; i++)
 	{
-		if (kinds[i]->exists(store, name))
-			return kinds[i];
+		if (es_run_kinds[i]->exists(store, name))
+			return es_run_kinds[i];
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -87,10 +87,12 @@ find_kind(EsStore *store, const char *name)
 }
 
 /*
- * Runs one thing up to where the log is settled now, in transactions of its own.
+ * Runs one thing up to where the log is settled now, in transactions of its
+ * own: next_transaction() ends one, and what is in "work", and begins another.
  */
-static void
-run_one(const EsRunKind *kind, const char *name, MemoryContext work)
+void
+es_run_one(const EsRunKind *kind, const char *name, MemoryContext work,
+		   void (*next_transaction) (MemoryContext work))
 {
 	MemoryContext oldcontext = CurrentMemoryContext;
 	int64		upto = es_floor_safe(es_store_current());
@@ -110,7 +112,7 @@ run_one(const EsRunKind *kind, const char *name, MemoryContext work)
 			more = kind->step(store, name, upto, &state);
 			MemoryContextSwitchTo(oldcontext);
 			PopActiveSnapshot();
-			es_work_next(work);
+			next_transaction(work);
 		}
 	}
 	PG_FINALLY();
@@ -132,19 +134,19 @@ es_run(PG_FUNCTION_ARGS)
 
 	check_right(es_store_current(), ACL_UPDATE, "run projections and handlers");
 	work = es_work_begin(fcinfo, "es_run()");
-	for (int i = 0; i < lengthof(kinds); i++)
+	for (int i = 0; i < ES_RUN_KINDS; i++)
 	{
 		List	   *names = NIL;
 		ListCell   *lc;
 
 		PushActiveSnapshot(GetTransactionSnapshot());
 		if (name == NULL)
-			names = kinds[i]->due(es_store_current());
-		else if (find_kind(es_store_current(), name) == kinds[i])
+			names = es_run_kinds[i]->due(es_store_current());
+		else if (find_kind(es_store_current(), name) == es_run_kinds[i])
 			names = list_make1(name);
 		PopActiveSnapshot();
 		foreach(lc, names)
-			run_one(kinds[i], lfirst(lc), work);
+			es_run_one(es_run_kinds[i], lfirst(lc), work, es_work_next);
 	}
 	es_work_end(work);
 	PG_RETURN_VOID();

@@ -34,6 +34,7 @@
 #include "utils/fmgrprotos.h"
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
+#include "wake.h"
 
 PG_FUNCTION_INFO_V1(es_cancel);
 PG_FUNCTION_INFO_V1(es_schedule);
@@ -126,6 +127,7 @@ es_schedule(PG_FUNCTION_ARGS)
 	(void) es_store_execute(store, &insert_query, values, nulls);
 	key = es_result_copy(0, 1);
 	SPI_finish();
+	es_wake_at_end();
 	PG_RETURN_TEXT_P(key);
 }
 

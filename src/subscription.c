@@ -39,6 +39,7 @@
 #include "subscription.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
+#include "wake.h"
 
 #define SELECT_FOR_UPDATE \
 	"SELECT taken, category, types, tags, max_attempts, backoff, max_backoff, role::pg_catalog.text," \
@@ -465,6 +466,8 @@ es_subscription_fail(EsSubscription *sub, EsDelivery *delivery, int64 retry_in,
 {
 	delivery->attempts++;
 	delivery->error = error;
+	es_wake_count(park || delivery->attempts >= sub->max_attempts ?
+				  ES_COUNT_PARKED : ES_COUNT_RETRIED, 1);
 	if (park || delivery->attempts >= sub->max_attempts)
 	{
 		delivery->parked_at = sub->now;

@@ -145,3 +145,11 @@ $$;
 
 COMMENT ON FUNCTION @extschema@.es_install_subscription_views(name) IS
     'Puts the views of a store''s subscriptions in place; called by es_install_store()';
+
+CREATE FUNCTION @extschema@.es_counters()
+    RETURNS TABLE (name text, value bigint)
+    LANGUAGE c VOLATILE ROWS 7
+    AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION @extschema@.es_counters() IS
+    'What happened since the server started: events appended, version conflicts, events folded, snapshots used, events handled, retried and parked. Without shared_preload_libraries it counts for the session alone';

@@ -1,0 +1,180 @@
+# The background worker: what runs by itself, and what it survives.
+#
+# Would fail: an effect that is lost or doubled when worker or server die; a
+# worker that has to be helped by a restart after its database, its extension or
+# a free process was missing; one that is in the way of DROP DATABASE.
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('worker');
+$node->init(allows_streaming => 1);
+$node->append_conf('postgresql.conf', q(
+shared_preload_libraries = 'eventsourcing'
+eventsourcing.databases = 'shop, "not there"'
+eventsourcing.naptime = '1s'
+max_worker_processes = 8
+restart_after_crash = on
+));
+$node->start;
+
+sub sql { $node->safe_psql('shop', shift) }
+sub comes { my ($query, $name) = @_; ok($node->poll_query_until('shop', $query), $name) }
+sub log_says
+{
+	my ($pattern, $name) = @_;
+	my $found = 0;
+	foreach (1 .. 1800)
+	{
+		last if $found = slurp_file($node->logfile) =~ $pattern;
+		select undef, undef, undef, .1;
+	}
+	ok($found, $name);
+}
+my $worker = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'eventsourcing worker' AND datname = 'shop'";
+
+# What is not there yet is waited for, and the log says so.
+log_says(qr/database "shop" of the setting eventsourcing.databases does not exist/, 'a database that is not there is logged');
+log_says(qr/database "not there" of the setting/, 'another one, too');
+$node->safe_psql('postgres', 'CREATE DATABASE shop');
+$node->reload;
+log_says(qr/waits for the extension in database "shop"/, 'so is a missing extension');
+
+$node->safe_psql('shop', q(
+	CREATE EXTENSION eventsourcing;
+	SELECT es_create_store();
+	SELECT es_create_store('second');
+	CREATE TABLE effects (store text, position bigint, type text);
+));
+sql(q(SELECT es_create_handler('effect', $$INSERT INTO effects SELECT 'es', position, type FROM new_events$$)));
+sql(q(SET eventsourcing.store = 'second';
+	SELECT es_create_handler('effect', $$INSERT INTO effects SELECT 'second', position, type FROM new_events$$)));
+sql(q(SELECT es_append('A-1', 'first')));
+comes(q(SELECT count(*) = 1 FROM effects), 'a handler runs by itself');
+sql(q(SET eventsourcing.store = 'second'; SELECT es_append('A-1', 'in the second store')));
+comes(q(SELECT count(*) = 1 FROM effects WHERE store = 'second'), 'of every store');
+
+# Woken at commit, not by the naptime.
+$node->append_conf('postgresql.conf', "eventsourcing.naptime = '1h'");
+$node->reload;
+sql(q(SELECT es_append('A-1', 'woken')));
+comes(q(SELECT count(*) = 1 FROM effects WHERE type = 'woken'), 'woken at commit');
+sql(q(SELECT es_schedule(clock_timestamp() + interval '200 ms', 'T-1', 'timer')));
+comes(q(SELECT count(*) = 1 FROM effects WHERE type = 'timer'), 'and when a timer is due');
+sql(q(DO $$ BEGIN PERFORM es_append('A-1', 'before a failure'); RAISE 'x'; EXCEPTION WHEN others THEN NULL; END $$;
+	SELECT es_append('A-1', 'after a failure')));
+comes(q(SELECT count(*) = 1 FROM effects WHERE type = 'after a failure'), 'after a savepoint that was rolled back');
+# One that holds the safe position down wakes it when it rolls back, too.
+my $blocker = $node->background_psql('shop');
+$blocker->query_safe(q(BEGIN; SELECT es_append('B-1', 'rolled back')));
+sql(q(SELECT es_append('A-1', 'held back')));
+is(sql(q(SELECT count(*) FROM effects WHERE type = 'held back')), '0', 'not past what is open');
+$blocker->query_safe('ROLLBACK');
+comes(q(SELECT count(*) = 1 FROM effects WHERE type = 'held back'), 'but as soon as it is not');
+$blocker->quit;
+# A retry is not forgotten, with nothing else to wake the worker.
+sql(q(CREATE TABLE mended (); CREATE SEQUENCE attempts));
+sql(q(SELECT es_create_handler('flaky', $$SELECT nextval('attempts'), 1 / (SELECT count(*) FROM mended) FROM new_events$$,
+	types => '{flaky}', backoff => '100 ms', max_backoff => '100 ms', max_attempts => 1000000)));
+sql(q(SELECT es_append('F-1', 'flaky')));
+comes(q(SELECT last_value > 2 FROM attempts), 'a failing handler is tried again');
+sql(q(INSERT INTO mended DEFAULT VALUES));
+comes(q(SELECT lag = 0 FROM es.subscriptions WHERE name = 'flaky'), 'until it succeeds');
+
+# Errors of one thing stay its own.
+sql(q(SELECT es_create_handler('broken', 'SELECT 1 / (position - position) FROM new_events', backoff => '1 hour')));
+sql(q(SELECT es_append('A-2', 'beside a broken one')));
+comes(q(SELECT count(*) = 1 FROM effects WHERE type = 'beside a broken one'), 'a broken handler stops no other');
+comes(q(SELECT waiting > 0 FROM es.subscriptions WHERE name = 'broken'), 'its events wait');
+
+# It ends: another one starts.
+my $pid = $node->safe_psql('shop', $worker);
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
+comes("SELECT count(*) = 1 AND max(pid) <> $pid FROM ($worker) w", 'a worker that was terminated starts again');
+sql(q(SELECT es_append('A-1', 'after termination')));
+comes(q(SELECT count(*) = 1 FROM effects WHERE type = 'after termination'), 'and works');
+
+# It dies, and the server with it, in the middle of work: effects once each.
+for my $round (1 .. 3)
+{
+	sql(qq(SELECT count(es_append('K-' || g % 50, 'kill $round')) FROM generate_series(1, 3000) g));
+	$pid = $node->safe_psql('shop', $worker);
+	if ($round == 2) { $node->stop('immediate'); $node->start }
+	else
+	{
+		kill 'KILL', $pid;
+		$node->poll_query_until('shop', 'SELECT true');
+	}
+}
+comes(q(SELECT count(*) = 9000 FROM effects WHERE type LIKE 'kill %'), 'kill -9 and a crash lose nothing');
+is(sql(q(SELECT count(*) FROM (SELECT FROM effects GROUP BY store, position HAVING count(*) > 1) d)), '0', 'and double nothing');
+is(sql(q(SELECT count(*) FROM es.events e WHERE NOT EXISTS (SELECT FROM effects f WHERE f.store = 'es' AND f.position = e.position))),
+	'0', 'every event was handled');
+
+# A timer survives a restart.
+sql(q(SELECT es_schedule(clock_timestamp() + interval '1 second', 'T-1', 'timer after restart')));
+$node->restart;
+comes(q(SELECT count(*) = 1 FROM effects WHERE type = 'timer after restart'), 'a timer fires after a restart');
+
+# A prepared transaction, committed by somebody else: within the naptime.
+$node->append_conf('postgresql.conf', "eventsourcing.naptime = '100ms'");
+$node->reload;
+sql(q(BEGIN; SELECT es_append('P-1', 'prepared'); PREPARE TRANSACTION 'p'));
+sql(q(SELECT es_append('A-1', 'behind the prepared one')));
+sql(q(COMMIT PREPARED 'p'));
+comes(q(SELECT count(*) = 2 FROM effects WHERE type LIKE '%prepared%'), 'a prepared transaction is handled');
+
+# Notifications, if they are wanted.
+$node->append_conf('postgresql.conf', 'eventsourcing.notify = on');
+$node->reload;
+my $listener = $node->background_psql('shop');
+$listener->query_safe('LISTEN eventsourcing');
+my $heard = '';
+foreach my $i (1 .. 300)
+{
+	sql(q(SELECT es_append('A-1', 'notified'))) if $i % 10 == 1;
+	$heard = $listener->query('SELECT 1');
+	last if $heard =~ /Asynchronous notification "eventsourcing" with payload "es"/;
+	select undef, undef, undef, .1;
+}
+like($heard, qr/Asynchronous notification "eventsourcing" with payload "es"/, 'listeners are notified');
+$listener->quit;
+
+# A standby waits for its promotion.
+$node->backup('backup');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($node, 'backup', has_streaming => 1);
+$standby->start;
+$node->wait_for_catchup($standby, 'replay', $node->lsn('insert'));
+is($standby->safe_psql('shop', $worker), '', 'no worker on a standby');
+$standby->promote;
+$standby->safe_psql('shop', q(SELECT es_append('S-1', 'promoted')));
+ok($standby->poll_query_until('shop', q(SELECT count(*) = 1 FROM effects WHERE type = 'promoted')), 'but after its promotion');
+$standby->stop;
+
+# The extension goes, and comes back.
+sql('DROP EXTENSION eventsourcing CASCADE');
+log_says(qr/waits for the extension in database "shop".*waits for the extension in database "shop"/s, 'a dropped extension is waited for');
+sql(q(CREATE EXTENSION eventsourcing; SELECT es_upgrade_store('es'); SELECT es_upgrade_store('second')));
+sql(q(SELECT es_append('A-1', 'new extension')));
+comes(q(SELECT count(*) = 1 FROM effects WHERE type = 'new extension'), 'and used when it is back');
+
+# The database is renamed, copied, dropped, with the worker in it.
+$node->safe_psql('postgres', 'CREATE DATABASE copy TEMPLATE shop');
+$node->safe_psql('postgres', 'DROP DATABASE copy');
+ok($node->poll_query_until('shop', "SELECT count(*) = 1 FROM ($worker) w"), 'the worker comes back after a copy of the database');
+$node->safe_psql('postgres', 'DROP DATABASE shop');
+pass('a database with a worker can be dropped');
+
+# Without a free process: logged, and tried again.
+$node->append_conf('postgresql.conf', "max_worker_processes = 2\neventsourcing.databases = 'postgres, shop'");
+$node->restart;
+$node->safe_psql('postgres', 'CREATE DATABASE shop');
+$node->reload;
+log_says(qr/no process is left for the eventsourcing worker of database "\w+".*HINT:  Raise max_worker_processes/s, 'a lack of processes is logged');
+
+$node->stop;
+done_testing();
