@@ -124,6 +124,7 @@ REGRESS = \
 	projection_rebuild \
 	read \
 	replay \
+	rights \
 	rules \
 	rules_reference \
 	store \

@@ -30,6 +30,7 @@
 #include "upcast.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/rls.h"
 #include "utils/timestamp.h"
 #include "wake.h"
 
@@ -169,6 +170,16 @@ check_ids(int nevents, EsNewEvent *events)
 }
 
 /*
+ * Whether the caller may read every event.  The look-up of ids sees them all.
+ */
+static bool
+may_see_all(EsStore *store)
+{
+	return pg_class_aclcheck(store->events, GetUserId(), ACL_SELECT) == ACLCHECK_OK &&
+		check_enable_rls(store->events, InvalidOid, true) != RLS_ENABLED;
+}
+
+/*
  * Looks for the batch in the stream.  Returns 0 where none of its ids is known
  * there; the version of its last event where all of it has been appended
  * before; raises ZE003 for anything in between.
@@ -203,8 +214,11 @@ find_batch(EsStore *store, text *stream, int nevents, int nids,
 							DatumGetCString(DirectFunctionCall1(uuid_out,
 																UUIDPGetDatum(event->event_id))),
 							text_to_cstring(stream), problem),
+					 may_see_all(store) ?
 					 errdetail("The event with this id is \"%s\" at version " INT64_FORMAT ".",
-							   TextDatumGetCString(known[i].type), known[i].version),
+							   TextDatumGetCString(known[i].type), known[i].version) :
+					 errdetail("The event with this id is at version " INT64_FORMAT ".",
+							   known[i].version),
 					 errhint("An event id belongs to one event for ever; a retry has to repeat type and data.")));
 	}
 	if (nknown < nevents)
