@@ -116,6 +116,7 @@ REGRESS = \
 	capture \
 	guard \
 	handlers \
+	decider \
 	interchange \
 	log_path \
 	partition \
@@ -127,6 +128,8 @@ REGRESS = \
 	rights \
 	rules \
 	rules_reference \
+	snapshot \
+	upcast \
 	store \
 	subscriptions \
 	trace \

@@ -8,6 +8,10 @@
  * A definition that went stale may still be in use further up the call stack,
  * so its memory is handed to the transaction and goes with it.
  *
+ * News of a changed function may come in the middle of a fold, and PostgreSQL
+ * then runs the new one.  So whoever folded asks afterwards whether the
+ * definition is still the one that he began with, and folds again if not.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -42,7 +46,6 @@ typedef struct AggregateEntry
 {
 	AggregateKey key;
 	uint64		epoch;			/* of the store, when it was looked up */
-	uint64		functions;		/* es_owner_functions() then */
 	EsAggregate *aggregate;		/* NULL: there is none */
 } AggregateEntry;
 
@@ -118,10 +121,7 @@ look_up(AggregateEntry *entry)
 		aggregate->apply = SPI_getvalue(tuple, desc, 1);
 		rules = SPI_getbinval(tuple, desc, 2, &isnull);
 		if (!isnull)
-		{
-			aggregate->rules_source = DatumGetJsonbPCopy(rules);
-			aggregate->rules = es_rules_compile(aggregate->rules_source, context);
-		}
+			aggregate->rules = DatumGetJsonbPCopy(rules);
 		aggregate->initial = DatumGetJsonbPCopy(SPI_getbinval(tuple, desc, 3, &isnull));
 		aggregate->snapshot_every = DatumGetInt32(SPI_getbinval(tuple, desc, 4, &isnull));
 		aggregate->snapshots_kept = DatumGetInt32(SPI_getbinval(tuple, desc, 5, &isnull));
@@ -129,6 +129,8 @@ look_up(AggregateEntry *entry)
 		aggregate->search_path = TextDatumGetCString(SPI_getbinval(tuple, desc, 7, &isnull));
 		aggregate->decide = SPI_getvalue(tuple, desc, 8);
 		aggregate->decide_search_path = SPI_getvalue(tuple, desc, 9);
+		aggregate->epoch = epoch;
+		aggregate->functions = functions;
 		MemoryContextSwitchTo(oldcontext);
 		MemoryContextSetParent(context, CacheMemoryContext);
 	}
@@ -136,7 +138,17 @@ look_up(AggregateEntry *entry)
 
 	entry->aggregate = aggregate;
 	entry->epoch = epoch;
-	entry->functions = functions;
+}
+
+/*
+ * Whether nothing has happened since the definition was looked up that could
+ * have changed what its fold does.
+ */
+bool
+es_aggregate_is_untouched(EsStore *store, const EsAggregate *aggregate)
+{
+	return aggregate->epoch == store->epoch &&
+		aggregate->functions == es_owner_functions();
 }
 
 /*
@@ -169,7 +181,7 @@ es_aggregate_find(EsStore *store, Datum stream)
 		entry->aggregate = NULL;
 	}
 	if (entry->epoch != store->epoch ||
-		(entry->aggregate != NULL && entry->functions != es_owner_functions()))
+		(entry->aggregate != NULL && !es_aggregate_is_untouched(store, entry->aggregate)))
 		look_up(entry);
 	return entry->aggregate;
 }
@@ -202,6 +214,36 @@ es_aggregate_get(EsStore *store, Datum stream)
 }
 
 /*
+ * Returns the rules of an aggregate that has some, compiled.  Not done when the
+ * definition is looked up: an append to a stream of broken rules needs them for
+ * a snapshot alone, which may fail.
+ */
+EsRules *
+es_aggregate_rules(EsAggregate *aggregate)
+{
+	if (aggregate->compiled == NULL)
+		aggregate->compiled = es_rules_compile(aggregate->rules, aggregate->context);
+	return aggregate->compiled;
+}
+
+/*
+ * Whether the definition of a stream's category is, as far as a fold is
+ * concerned, still the one that was looked up.
+ */
+bool
+es_aggregate_is_current(EsStore *store, EsAggregate *aggregate, Datum stream)
+{
+	bytea	   *was;
+	bytea	   *is;
+
+	if (es_aggregate_is_untouched(store, aggregate))
+		return true;
+	was = es_aggregate_fingerprint(store, aggregate);
+	is = es_aggregate_fingerprint(store, es_aggregate_get(store, stream));
+	return VARSIZE(was) == VARSIZE(is) && memcmp(was, is, VARSIZE(was)) == 0;
+}
+
+/*
  * Returns the fingerprint of all that decides what events of the category fold
  * into: SHA-256 over the definition, the function's source, and the upcasters.
  */
@@ -221,7 +263,7 @@ es_aggregate_fingerprint(EsStore *store, EsAggregate *aggregate)
 					 JsonbToCString(NULL, &aggregate->initial->root, 0));
 	if (aggregate->rules != NULL)
 		appendStringInfo(&description, "rules %s\n",
-						 JsonbToCString(NULL, &aggregate->rules_source->root, 0));
+						 JsonbToCString(NULL, &aggregate->rules->root, 0));
 	else
 		es_owner_describe(store, aggregate->apply, aggregate->search_path, &description);
 	es_upcast_describe(store, &description);

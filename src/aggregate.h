@@ -16,8 +16,8 @@ typedef struct EsAggregate
 {
 	char	   *category;
 	char	   *apply;			/* the function's signature, or NULL for rules */
-	EsRules    *rules;			/* compiled, or NULL */
-	Jsonb	   *rules_source;
+	Jsonb	   *rules;			/* or NULL */
+	EsRules    *compiled;		/* see es_aggregate_rules() */
 	Jsonb	   *initial;
 	int			snapshot_every;
 	int			snapshots_kept;
@@ -27,12 +27,18 @@ typedef struct EsAggregate
 	char	   *decide_search_path;
 	bytea	   *fingerprint;	/* see es_aggregate_fingerprint() */
 	MemoryContext context;		/* of all this */
+	uint64		epoch;			/* of the store, when it was looked up */
+	uint64		functions;		/* es_owner_functions() then */
 	bool		warned;			/* that a snapshot failed */
 } EsAggregate;
 
 extern void es_aggregate_init(void);
 extern EsAggregate *es_aggregate_find(EsStore *store, Datum stream);
 extern EsAggregate *es_aggregate_get(EsStore *store, Datum stream);
+extern EsRules *es_aggregate_rules(EsAggregate *aggregate);
+extern bool es_aggregate_is_untouched(EsStore *store, const EsAggregate *aggregate);
+extern bool es_aggregate_is_current(EsStore *store, EsAggregate *aggregate,
+									Datum stream);
 extern bytea *es_aggregate_fingerprint(EsStore *store, EsAggregate *aggregate);
 
 #endif							/* ES_AGGREGATE_H */

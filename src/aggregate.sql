@@ -30,7 +30,8 @@ BEGIN
     IF snapshot_every < 0 OR snapshots_kept < 1 THEN
         RAISE EXCEPTION 'snapshot_every must not be negative, and snapshots_kept must be positive'
             USING ERRCODE = 'invalid_parameter_value',
-                  DETAIL = format('snapshot_every: %s, snapshots_kept: %s.', snapshot_every, snapshots_kept),
+                  DETAIL = format('snapshot_every: %s, snapshots_kept: %s.',
+                                  coalesce(snapshot_every::text, 'as it is'), coalesce(snapshots_kept::text, 'as it is')),
                   HINT = 'Pass snapshot_every => 0 for no snapshots.';
     END IF;
     EXECUTE format('UPDATE %I.aggregates

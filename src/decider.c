@@ -16,8 +16,10 @@
 
 #include "append.h"
 #include "catalog.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "context.h"
+#include "errors.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -46,15 +48,21 @@ es_create_decider(PG_FUNCTION_ARGS)
 	EsStore    *store = es_store_current();
 	Oid			argtypes[3] = {JSONBOID, TEXTOID, JSONBOID};
 	Datum		values[3];
+	EsAggregate *aggregate;
 
 	es_check_argument(fcinfo, 0, "category");
 	es_check_argument(fcinfo, 1, "decide");
 	es_store_check_owner(store);
 
 	/* the category must have a state to decide on */
-	(void) es_aggregate_get(store, PG_GETARG_DATUM(0));
-
 	values[0] = PG_GETARG_DATUM(0);
+	aggregate = es_aggregate_get(store, values[0]);
+	if (strcmp(aggregate->category, TextDatumGetCString(values[0])) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"%s\" is not a category", TextDatumGetCString(values[0])),
+				 errhint("A category is the part of a stream's name before the first \"-\".")));
+
 	values[1] = CStringGetTextDatum(es_owner_signature(PG_GETARG_OID(1), 3, argtypes, false,
 													   "A decider is declared as (state jsonb, command text, payload jsonb) RETURNS jsonb."));
 	values[2] = CStringGetTextDatum(es_owner_search_path());
@@ -66,6 +74,7 @@ es_create_decider(PG_FUNCTION_ARGS)
 
 /*
  * Calls the decider, as the store's owner, and returns the array of events.
+ * Raises 42704 where there is none.
  */
 static Jsonb *
 decide(EsStore *store, EsAggregate *aggregate, Jsonb *state, Datum command,
@@ -76,8 +85,15 @@ decide(EsStore *store, EsAggregate *aggregate, Jsonb *state, Datum command,
 	EsOwnerState owner;
 	Datum		result;
 
+	if (aggregate->decide == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("no decider is defined for category \"%s\"", aggregate->category),
+				 errhint("Define it with es_create_decider(%s, ...).",
+						 quote_literal_cstr(aggregate->category))));
+
 	fmgr_info(es_owner_function(store, aggregate->decide), &function);
-	InitFunctionCallInfoData(*fcinfo, &function, 3, InvalidOid, NULL, NULL);
+	InitFunctionCallInfoData(*fcinfo, &function, 3, DEFAULT_COLLATION_OID, NULL, NULL);
 	fcinfo->args[0].value = JsonbPGetDatum(state);
 	fcinfo->args[0].isnull = false;
 	fcinfo->args[1].value = command;
@@ -107,7 +123,6 @@ es_execute(PG_FUNCTION_ARGS)
 	text	   *stream;
 	Jsonb	   *metadata = PG_ARGISNULL(4) ? NULL : PG_GETARG_JSONB_P(4);
 	int64		expected = es_append_get_expected(fcinfo, 3);
-	EsAggregate *aggregate;
 	MemoryContext attempt;
 	MemoryContext oldcontext;
 	bool		queue;
@@ -119,13 +134,13 @@ es_execute(PG_FUNCTION_ARGS)
 	stream = PG_GETARG_TEXT_PP(0);
 	es_append_check_rights(store);
 	es_append_check_stream(stream);
-	aggregate = es_aggregate_get(store, PointerGetDatum(stream));
-	if (aggregate->decide == NULL)
+	if (metadata != NULL && !JB_ROOT_IS_OBJECT(metadata))
 		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("no decider is defined for category \"%s\"", aggregate->category),
-				 errhint("Define it with es_create_decider(%s, ...).",
-						 quote_literal_cstr(aggregate->category))));
+				(errcode(ERRCODE_ES_INVALID_EVENT),
+				 errmsg("metadata of command \"%s\" is not an object",
+						TextDatumGetCString(PG_GETARG_DATUM(1))),
+				 errdetail("Metadata: %s", JsonbToCString(NULL, &metadata->root, 0)),
+				 errhint("Pass a JSON object, or NULL for none.")));
 
 	queue = es_queue_is_hot(store, stream);
 	attempt = AllocSetContextCreate(CurrentMemoryContext, "eventsourcing execute",
@@ -134,6 +149,7 @@ es_execute(PG_FUNCTION_ARGS)
 	for (;;)
 	{
 		EsFoldLimit limit = {PG_INT64_MAX, DT_NOEND, ES_SEE_ALL};
+		EsAggregate *aggregate;
 		EsFolded	folded;
 		EsNewEvent *events;
 		int			nevents;
@@ -145,8 +161,7 @@ es_execute(PG_FUNCTION_ARGS)
 			es_queue_join(store, stream);
 		queue = false;
 
-		es_snapshot_load(store, aggregate, PointerGetDatum(stream), &limit, &folded,
-						 NULL, NULL);
+		aggregate = es_snapshot_load(store, PointerGetDatum(stream), &limit, &folded);
 		es_append_check_version(stream, expected, folded.version);
 		nevents = es_parse_events(decide(store, aggregate, folded.state,
 										 PG_GETARG_DATUM(1), PG_GETARG_DATUM(2)),

@@ -356,17 +356,19 @@ check_row_security(EsSubscription *sub)
 
 /*
  * Lifts the events to today's shape.  One whose upcaster fails is given back as
- * a failure of its own, so that it does not stop the subscription.
+ * a failure of its own, so that it does not stop the subscription.  Returns how
+ * many are left out because an upcaster drops them.
  */
-static void
+static int
 upcast_events(EsSubscription *sub, EsDeliveries *d)
 {
 	EsUpcast   *upcast = es_upcast_begin(sub->store);
 	MemoryContext oldcontext = CurrentMemoryContext;
 	ResourceOwner oldowner = CurrentResourceOwner;
+	volatile int ndropped = 0;
 
 	if (upcast == NULL)
-		return;
+		return 0;
 	for (volatile int i = 0; i < d->n;)
 	{
 		EsDelivery *item = &d->items[i];
@@ -403,9 +405,11 @@ upcast_events(EsSubscription *sub, EsDeliveries *d)
 			/* a type that is no more: done */
 			memmove(item, item + 1, (d->n - i - 1) * sizeof(EsDelivery));
 			d->n--;
+			ndropped++;
 		}
 	}
 	es_upcast_end(upcast);
+	return ndropped;
 }
 
 /*
@@ -417,15 +421,23 @@ EsDeliveries *
 es_delivery_take(EsSubscription *sub, int max_count, int64 upto)
 {
 	EsDeliveries *result = palloc0(sizeof(EsDeliveries));
-	HTAB	   *busy;
+	int			ndropped;
 
 	check_row_security(sub);
 	result->context = CurrentMemoryContext;
-	SPI_connect();
-	busy = es_lease_load_streams(sub);
-	if (!take_due(sub, busy, max_count, result))
-		take_new(sub, busy, max_count, upto, result);
-	SPI_finish();
-	upcast_events(sub, result);
+
+	/* nothing but dropped events must not look like the end */
+	do
+	{
+		HTAB	   *busy;
+
+		CHECK_FOR_INTERRUPTS();
+		SPI_connect();
+		busy = es_lease_load_streams(sub);
+		if (!take_due(sub, busy, max_count, result))
+			take_new(sub, busy, max_count, upto, result);
+		SPI_finish();
+		ndropped = upcast_events(sub, result);
+	} while (result->n == 0 && ndropped > 0);
 	return result;
 }

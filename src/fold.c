@@ -7,21 +7,63 @@
  * the upcasters and the events, and on nothing else.  It reads the stream once,
  * and its memory does not grow with the stream.
  *
+ * Versions have no gaps, and a fold that missed an event would be silently wrong,
+ * so it is an error; but row security may hide events from the caller, and what
+ * he gets then is the state of what he may see.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "fold.h"
 #include "upcast.h"
+#include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/rls.h"
 
 typedef struct Fold
 {
 	EsReducer  *reducer;
 	EsUpcast   *upcast;
-	TimestampTz as_of;
+	const EsFoldLimit *limit;
+	bool		filtered;
 	EsFolded   *folded;
 } Fold;
+
+/*
+ * Whether row security may hide events from a fold.
+ */
+bool
+es_fold_is_filtered(EsStore *store, const EsFoldLimit *limit)
+{
+	return limit->visibility != ES_SEE_ALL &&
+		check_enable_rls(store->events, InvalidOid, true) == RLS_ENABLED;
+}
+
+/*
+ * Raises that events before this one are missing.
+ */
+static void
+raise_gap(const Fold *fold, const EsEvent *event)
+{
+	const char *stream = TextDatumGetCString(event->values[ES_EVENT_STREAM]);
+
+	/* the transaction appended behind what others did after its snapshot */
+	if (fold->limit->visibility == ES_SEE_STATEMENT && IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not serialize access due to concurrent appends to stream \"%s\"", stream),
+				 errdetail("The transaction's snapshot sees version " INT64_FORMAT " and then " INT64_FORMAT ".",
+						   fold->folded->version, EsEventVersion(event)),
+				 errhint("Retry the transaction.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("stream \"%s\" has a gap between its versions", stream),
+			 errdetail("Version " INT64_FORMAT " is followed by " INT64_FORMAT ".",
+					   fold->folded->version, EsEventVersion(event)),
+			 errhint("SELECT * FROM es_verify() tells what else is wrong.")));
+}
 
 /* An event sink: folds the event, or ends the scan at the time limit. */
 static bool
@@ -30,15 +72,16 @@ fold_event(const EsEvent *stored, void *arg)
 	Fold	   *fold = arg;
 	EsEvent		event = *stored;
 
-	if (EsEventRecordedAt(&event) > fold->as_of)
+	if (EsEventRecordedAt(&event) > fold->limit->as_of)
 		return false;
+	if (EsEventVersion(&event) != fold->folded->version + 1 && !fold->filtered)
+		raise_gap(fold, &event);
 
 	/* an event that an upcaster drops counts as a version all the same */
 	if (es_upcast_event(fold->upcast, &event))
 		es_reducer_apply(fold->reducer, &event);
 	fold->folded->version = EsEventVersion(&event);
 	fold->folded->recorded_at = Max(fold->folded->recorded_at, EsEventRecordedAt(&event));
-	fold->folded->nevents++;
 	return true;
 }
 
@@ -61,7 +104,8 @@ es_fold(EsStore *store, EsAggregate *aggregate, Datum stream,
 	MemoryContextSwitchTo(context);
 	fold.reducer = es_reducer_create(store, aggregate, folded->state, sink, arg);
 	fold.upcast = es_upcast_begin(store);
-	fold.as_of = limit->as_of;
+	fold.limit = limit;
+	fold.filtered = es_fold_is_filtered(store, limit);
 	fold.folded = folded;
 
 	range.from_version = folded->version + 1;

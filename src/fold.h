@@ -17,7 +17,6 @@ typedef struct EsFolded
 {
 	Jsonb	   *state;			/* NULL: the aggregate's initial one */
 	int64		version;		/* of the last event in it */
-	int64		nevents;		/* in it, as far as they were seen */
 	TimestampTz recorded_at;	/* the newest of its events' */
 } EsFolded;
 
@@ -29,6 +28,7 @@ typedef struct EsFoldLimit
 	EsVisibility visibility;
 } EsFoldLimit;
 
+extern bool es_fold_is_filtered(EsStore *store, const EsFoldLimit *limit);
 extern void es_fold(EsStore *store, EsAggregate *aggregate, Datum stream,
 					const EsFoldLimit *limit, EsFolded *folded,
 					EsStateSink sink, void *arg);

@@ -81,7 +81,8 @@ es_log_scan_stream(EsStore *store, Datum stream, const EsStreamRange *range,
 
 /*
  * Feeds the sink with events of the store in the order of positions, with a
- * snapshot taken now (within REPEATABLE READ: the transaction's).
+ * snapshot taken now (within REPEATABLE READ: the transaction's), or with the
+ * active one.
  */
 void
 es_log_scan_positions(EsStore *store, const EsPositionRange *range,

@@ -191,15 +191,19 @@ es_log_heap_scan_positions(EsStore *store, Relation rel, const EsPositionRange *
 	ScanKeyData keys[2];
 	LogScan		scan;
 
-	CommandCounterIncrement();
-	PushActiveSnapshot(GetTransactionSnapshot());
+	if (!range->snapshot)
+	{
+		CommandCounterIncrement();
+		PushActiveSnapshot(GetTransactionSnapshot());
+	}
 	begin_scan(&scan, store, rel, ES_LOG_BY_POSITION, 2);
 	bigint_key(&keys[0], 1, BTGreaterStrategyNumber, range->after);
 	bigint_key(&keys[1], 1, BTLessEqualStrategyNumber, range->upto);
 	index_rescan(scan.desc, keys, 2, NULL, 0);
 	run_scan(&scan, ForwardScanDirection, range->max_count, sink, arg);
 	end_scan(&scan);
-	PopActiveSnapshot();
+	if (!range->snapshot)
+		PopActiveSnapshot();
 }
 
 /*

@@ -23,6 +23,7 @@
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "fmgr.h"
+#include "funcapi.h"
 #include "miscadmin.h"
 #include "owner.h"
 #include "utils/acl.h"
@@ -163,19 +164,16 @@ es_owner_signature(Oid function, int nargs, const Oid *argtypes, bool immutable,
 }
 
 /*
- * Returns the function of a signature, looked up as the store's owner, who has
- * to have the right to call it.  Raises 42883, 42501, and 22023 for one that was
- * made anew with another result.
+ * Returns the function of a signature, looked up as the store's owner, or
+ * InvalidOid.
  */
-Oid
-es_owner_function(EsStore *store, const char *signature)
+static Oid
+find_function(EsStore *store, const char *signature)
 {
 	LOCAL_FCINFO(fcinfo, 1);
 	Oid			save_userid;
 	int			save_sec_context;
 	Oid			function;
-	HeapTuple	tuple;
-	bool		fits;
 
 	GetUserIdAndSecContext(&save_userid, &save_sec_context);
 	SetUserIdAndSecContext(store->owner,
@@ -184,7 +182,23 @@ es_owner_function(EsStore *store, const char *signature)
 	fcinfo->args[0].value = CStringGetTextDatum(signature);
 	fcinfo->args[0].isnull = false;
 	function = DatumGetObjectId(to_regprocedure(fcinfo));
-	if (fcinfo->isnull)
+	SetUserIdAndSecContext(save_userid, save_sec_context);
+	return fcinfo->isnull ? InvalidOid : function;
+}
+
+/*
+ * Returns the function of a signature, which the store's owner has to have the
+ * right to call.  Raises 42883, 42501, and 22023 for one that was made anew with
+ * another result.
+ */
+Oid
+es_owner_function(EsStore *store, const char *signature)
+{
+	Oid			function = find_function(store, signature);
+	HeapTuple	tuple;
+	bool		fits;
+
+	if (!OidIsValid(function))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FUNCTION),
 				 errmsg("function %s does not exist", signature),
@@ -192,7 +206,6 @@ es_owner_function(EsStore *store, const char *signature)
 				 errhint("Create it again, or define anew what uses it.")));
 	if (object_aclcheck(ProcedureRelationId, function, store->owner, ACL_EXECUTE) != ACLCHECK_OK)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, signature);
-	SetUserIdAndSecContext(save_userid, save_sec_context);
 
 	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
 	if (!HeapTupleIsValid(tuple))
@@ -221,28 +234,60 @@ describe_attribute(HeapTuple tuple, AttrNumber attribute, const char *name,
 }
 
 /*
+ * Appends the body of a function that is kept as a parse tree, which has OIDs in
+ * it, as text: the same in any database that it was restored to.
+ */
+static void
+describe_body(EsStore *store, Oid function, StringInfo description)
+{
+	LOCAL_FCINFO(fcinfo, 1);
+	EsOwnerState owner;
+	Datum		body;
+
+	InitFunctionCallInfoData(*fcinfo, NULL, 1, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = ObjectIdGetDatum(function);
+	fcinfo->args[0].isnull = false;
+
+	/* the search_path decides which names are written out */
+	es_owner_enter(&owner, store, "pg_catalog, pg_temp");
+	body = pg_get_function_sqlbody(fcinfo);
+	if (!fcinfo->isnull)
+		appendStringInfo(description, "body %s\n", TextDatumGetCString(body));
+	es_owner_leave(&owner);
+}
+
+/*
  * Appends what makes a function what it is to a description: its signature,
  * source and settings, but not what its source calls.  The same in any database
- * that the function was restored to, as far as its source is kept as text.
+ * that the function was restored to.  A function that is missing is described as
+ * that: it is an error only where it is needed.
  */
 void
 es_owner_describe(EsStore *store, const char *signature, const char *search_path,
 				  StringInfo description)
 {
-	HeapTuple	tuple = SearchSysCache1(PROCOID,
-										ObjectIdGetDatum(es_owner_function(store, signature)));
+	Oid			function = find_function(store, signature);
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
 	Form_pg_proc proc;
+	Oid		   *transforms;
+	int			ntransforms;
 	Datum		config;
 	bool		isnull;
 
 	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for function %s", signature);
+	{
+		appendStringInfo(description, "function %s is missing\n", signature);
+		return;
+	}
 	proc = (Form_pg_proc) GETSTRUCT(tuple);
 	appendStringInfo(description, "function %s\nlanguage %s\nsearch_path %s\n",
 					 signature, get_language_name(proc->prolang, false), search_path);
 	describe_attribute(tuple, Anum_pg_proc_prosrc, "source", description);
 	describe_attribute(tuple, Anum_pg_proc_probin, "library", description);
-	describe_attribute(tuple, Anum_pg_proc_prosqlbody, "body", description);
+	describe_body(store, function, description);
+	ntransforms = get_func_trftypes(tuple, &transforms);
+	for (int i = 0; i < ntransforms; i++)
+		appendStringInfo(description, "transform %s\n", format_type_be_qualified(transforms[i]));
 	config = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_proconfig, &isnull);
 	if (!isnull)
 	{

@@ -61,6 +61,10 @@ typedef struct Reading
 {
 	ReturnSetInfo *rsinfo;
 	EsUpcast   *upcast;
+	int64		nread;			/* by the last scan */
+	int64		ndropped;		/* of them, by an upcaster */
+	int64		version;		/* of the last one */
+	int64		position;
 } Reading;
 
 /* Prepares for a function that returns a set of events. */
@@ -70,6 +74,24 @@ begin_reading(Reading *reading, FunctionCallInfo fcinfo, EsStore *store)
 	InitMaterializedSRF(fcinfo, 0);
 	reading->rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	reading->upcast = es_upcast_begin(store);
+	reading->nread = 0;
+	reading->ndropped = 0;
+}
+
+/*
+ * Whether a scan has to go on behind its last event: what an upcaster drops does
+ * not count for a limit.  Else a client that reads page by page would take a page
+ * of nothing but dropped events for the end.  Sets the new limit.
+ */
+static bool
+read_on(Reading *reading, int64 *max_count)
+{
+	if (reading->ndropped == 0 || reading->nread < *max_count)
+		return false;
+	*max_count = reading->ndropped;
+	reading->nread = 0;
+	reading->ndropped = 0;
+	return true;
 }
 
 /* An event sink: a row of the result. */
@@ -79,9 +101,14 @@ put_event(const EsEvent *stored, void *arg)
 	Reading    *reading = arg;
 	EsEvent		event = *stored;
 
+	reading->nread++;
+	reading->version = EsEventVersion(stored);
+	reading->position = EsEventPosition(stored);
 	if (es_upcast_event(reading->upcast, &event))
 		tuplestore_putvalues(reading->rsinfo->setResult, reading->rsinfo->setDesc,
 							 event.values, event.nulls);
+	else
+		reading->ndropped++;
 	return true;
 }
 
@@ -103,6 +130,14 @@ es_read(PG_FUNCTION_ARGS)
 
 	begin_reading(&reading, fcinfo, store);
 	es_log_scan_stream(store, PG_GETARG_DATUM(0), &range, put_event, &reading);
+	while (range.max_count >= 0 && read_on(&reading, &range.max_count))
+	{
+		if (range.backward)
+			range.to_version = reading.version - 1;
+		else
+			range.from_version = reading.version + 1;
+		es_log_scan_stream(store, PG_GETARG_DATUM(0), &range, put_event, &reading);
+	}
 	es_upcast_end(reading.upcast);
 	return (Datum) 0;
 }
@@ -146,6 +181,11 @@ es_read_all(PG_FUNCTION_ARGS)
 
 	begin_reading(&reading, fcinfo, store);
 	es_log_scan_positions(store, &range, put_event, &reading);
+	while (range.max_count >= 0 && read_on(&reading, &range.max_count))
+	{
+		range.after = reading.position;
+		es_log_scan_positions(store, &range, put_event, &reading);
+	}
 	es_upcast_end(reading.upcast);
 	return (Datum) 0;
 }

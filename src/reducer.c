@@ -13,6 +13,8 @@
  * Memory: "batch" holds the collected events and is reset after each batch.  The
  * state alternates between two contexts: an apply call allocates in the one that
  * does not hold its input, so the fold's memory does not grow with the stream.
+ * A function in C may return a part of the event: before the batch is reset, the
+ * state is copied out of it.
  * Rules keep the state as a tree; only what is shown to a sink alternates.
  *
  *-------------------------------------------------------------------------
@@ -40,7 +42,8 @@ struct EsReducer
 	EsStateSink sink;			/* or NULL */
 	void	   *arg;
 
-	EsState    *tree;			/* the state by rules; what follows is unused */
+	EsRules    *rules;			/* or NULL: by an apply function */
+	EsState    *tree;			/* the state by rules */
 
 	FmgrInfo	apply;
 	TupleDesc	event_desc;
@@ -81,6 +84,7 @@ es_reducer_create(EsStore *store, EsAggregate *aggregate, Jsonb *state,
 												   ALLOCSET_DEFAULT_SIZES);
 	if (aggregate->rules != NULL)
 	{
+		reducer->rules = es_aggregate_rules(aggregate);
 		reducer->tree = es_state_create(reducer->state, context);
 		MemoryContextSwitchTo(oldcontext);
 		return reducer;
@@ -216,7 +220,6 @@ flush(EsReducer *reducer)
 
 	es_owner_leave(&owner);
 	error_context_stack = callback.previous;
-
 	/* a function in C may have returned a part of its event */
 	keep_state(reducer);
 	reducer->nevents = 0;
@@ -232,7 +235,7 @@ apply_rules(EsReducer *reducer, const EsEvent *event)
 {
 	Jsonb	   *before = reducer->state;
 
-	es_rules_apply(reducer->aggregate->rules, reducer->tree, event);
+	es_rules_apply(reducer->rules, reducer->tree, event);
 	if (reducer->sink == NULL)
 		return;
 

@@ -52,8 +52,7 @@ es_load(PG_FUNCTION_ARGS)
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 
-	es_snapshot_load(store, es_aggregate_get(store, PG_GETARG_DATUM(0)),
-					 PG_GETARG_DATUM(0), &limit, &folded, NULL, NULL);
+	(void) es_snapshot_load(store, PG_GETARG_DATUM(0), &limit, &folded);
 	values[0] = Int64GetDatum(folded.version);
 	values[1] = JsonbPGetDatum(folded.state);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
@@ -98,20 +97,26 @@ es_replay(PG_FUNCTION_ARGS)
 	EsFoldLimit limit = {0};
 	EsFolded	folded;
 	Replay		replay;
+	int64		to_version;
 
 	es_check_argument(fcinfo, 0, "stream");
 	replay.from_version = get_version(fcinfo, 1, "from_version", 1);
 	InitMaterializedSRF(fcinfo, 0);
 	replay.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	aggregate = es_aggregate_get(store, PG_GETARG_DATUM(0));
-
-	/* the state before the window, from a snapshot if there is one */
-	limit.version = Max(replay.from_version - 1, 0);
+	to_version = get_version(fcinfo, 2, "to_version", PG_INT64_MAX);
 	limit.as_of = DT_NOEND;
 	limit.visibility = ES_SEE_STATEMENT;
-	es_snapshot_load(store, aggregate, PG_GETARG_DATUM(0), &limit, &folded, NULL, NULL);
 
-	limit.version = get_version(fcinfo, 2, "to_version", PG_INT64_MAX);
-	es_fold(store, aggregate, PG_GETARG_DATUM(0), &limit, &folded, put_state, &replay);
+	do
+	{
+		tuplestore_clear(replay.rsinfo->setResult);
+
+		/* the state before the window, from a snapshot if there is one */
+		limit.version = Max(replay.from_version - 1, 0);
+		aggregate = es_snapshot_load(store, PG_GETARG_DATUM(0), &limit, &folded);
+
+		limit.version = to_version;
+		es_fold(store, aggregate, PG_GETARG_DATUM(0), &limit, &folded, put_state, &replay);
+	} while (!es_aggregate_is_current(store, aggregate, PG_GETARG_DATUM(0)));
 	return (Datum) 0;
 }

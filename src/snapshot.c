@@ -12,6 +12,10 @@
  * Snapshots are taken by the append that crosses a multiple of the aggregate's
  * snapshot_every, in its transaction, and by es_snapshot(); never by a read.
  *
+ * An append never waits for who else works on the snapshots of its stream: a
+ * row of its own version can be nobody else's, and rows that are in use it leaves
+ * for the next snapshot to clean up.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -28,11 +32,12 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
-#include "utils/rls.h"
-#include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(es_snapshot);
 PG_FUNCTION_INFO_V1(es_drop_snapshots);
+
+/* how often a fold is begun anew because what it ran has changed */
+#define MAX_ATTEMPTS	5
 
 static const EsQuery select_snapshot = {
 	"SELECT version, state, recorded_at FROM {es}.snapshots"
@@ -56,10 +61,13 @@ static const EsQuery upsert_snapshot = {
 /* all but the newest few, and whatever other code has made */
 static const EsQuery delete_old_snapshots = {
 	"DELETE FROM {es}.snapshots WHERE stream OPERATOR(pg_catalog.=) $1"
-	" AND (fingerprint OPERATOR(pg_catalog.<>) $2 OR version OPERATOR(pg_catalog.<="
-	") (SELECT s.version FROM {es}.snapshots s WHERE s.stream OPERATOR(pg_catalog.=) $1"
-	"   AND s.fingerprint OPERATOR(pg_catalog.=) $2"
-	"   ORDER BY s.version DESC OFFSET $3 LIMIT 1))",
+	" AND version OPERATOR(pg_catalog.=) ANY (ARRAY("
+	"  SELECT s.version FROM {es}.snapshots s WHERE s.stream OPERATOR(pg_catalog.=) $1"
+	"  AND (s.fingerprint OPERATOR(pg_catalog.<>) $2 OR s.version OPERATOR(pg_catalog.<="
+	"   ) (SELECT k.version FROM {es}.snapshots k WHERE k.stream OPERATOR(pg_catalog.=) $1"
+	"      AND k.fingerprint OPERATOR(pg_catalog.=) $2"
+	"      ORDER BY k.version DESC OFFSET $3 LIMIT 1))"
+	"  FOR UPDATE SKIP LOCKED))",
 	3, {TEXTOID, BYTEAOID, INT4OID}
 };
 
@@ -73,22 +81,23 @@ static const EsQuery delete_snapshots = {
  * Sets folded to the newest usable snapshot within the limit, allocated in the
  * current memory context, or to nothing.
  */
-void
-es_snapshot_start(EsStore *store, EsAggregate *aggregate, Datum stream,
-				  const EsFoldLimit *limit, EsFolded *folded)
+static void
+start(EsStore *store, EsAggregate *aggregate, Datum stream,
+	  const EsFoldLimit *limit, EsFolded *folded)
 {
 	MemoryContext caller = CurrentMemoryContext;
+	bytea	   *fingerprint = es_aggregate_fingerprint(store, aggregate);
 	Datum		values[4];
 
 	memset(folded, 0, sizeof(*folded));
 	folded->recorded_at = DT_NOBEGIN;
-	if (!es_guc_use_snapshots)
+	if (!es_guc_use_snapshots || es_fold_is_filtered(store, limit))
 		return;
 
 	values[0] = stream;
 	values[1] = Int64GetDatum(limit->version);
 	values[2] = TimestampTzGetDatum(limit->as_of);
-	values[3] = PointerGetDatum(es_aggregate_fingerprint(store, aggregate));
+	values[3] = PointerGetDatum(fingerprint);
 
 	SPI_connect();
 	if (es_store_select(store, &select_snapshot, values, NULL,
@@ -110,50 +119,60 @@ es_snapshot_start(EsStore *store, EsAggregate *aggregate, Datum stream,
 
 /*
  * Sets folded to the state of a stream within the limit, by way of a snapshot
- * where one may be used.  A sink is shown the events that were folded.
+ * where one may be used, and returns the aggregate that it was folded by.
  */
-void
-es_snapshot_load(EsStore *store, EsAggregate *aggregate, Datum stream,
-				 const EsFoldLimit *limit, EsFolded *folded,
-				 EsStateSink sink, void *arg)
+EsAggregate *
+es_snapshot_load(EsStore *store, Datum stream, const EsFoldLimit *limit,
+				 EsFolded *folded)
 {
-	if (limit->visibility == ES_SEE_ALL ||
-		check_enable_rls(store->events, InvalidOid, true) != RLS_ENABLED)
-		es_snapshot_start(store, aggregate, stream, limit, folded);
-	else
+	EsAggregate *aggregate;
+
+	do
 	{
-		memset(folded, 0, sizeof(*folded));
-		folded->recorded_at = DT_NOBEGIN;
-	}
-	es_fold(store, aggregate, stream, limit, folded, sink, arg);
+		CHECK_FOR_INTERRUPTS();
+		aggregate = es_aggregate_get(store, stream);
+		start(store, aggregate, stream, limit, folded);
+		es_fold(store, aggregate, stream, limit, folded, NULL, NULL);
+	} while (!es_aggregate_is_current(store, aggregate, stream));
+	return aggregate;
 }
 
 /*
  * Takes a snapshot of a stream as it is now and returns its version.
  */
 static int64
-take(EsStore *store, EsAggregate *aggregate, Datum stream)
+take(EsStore *store, Datum stream)
 {
 	EsFoldLimit limit = {PG_INT64_MAX, DT_NOEND, ES_SEE_ALL};
+	EsAggregate *aggregate;
 	EsFolded	folded;
 	int64		from;
-	bytea	   *fingerprint = es_aggregate_fingerprint(store, aggregate);
+	bytea	   *fingerprint;
 	Datum		values[5];
 
-	es_snapshot_start(store, aggregate, stream, &limit, &folded);
-	from = folded.version;
-	es_fold(store, aggregate, stream, &limit, &folded, NULL, NULL);
-	if (folded.nevents == 0)
-		return folded.version;
-
-	/* versions have no gaps; a fold that missed one must not become a cache */
-	if (folded.version - from != folded.nevents)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("stream \"%s\" has gaps between its versions",
-						TextDatumGetCString(stream)),
-				 errdetail("Found " INT64_FORMAT " events after version " INT64_FORMAT " up to version " INT64_FORMAT ".",
-						   folded.nevents, from, folded.version)));
+	/*
+	 * A state must not get another code's fingerprint.  Here it does not do
+	 * that the definition is the same again: it may have been another in
+	 * between.
+	 */
+	for (int attempt = 1;; attempt++)
+	{
+		aggregate = es_aggregate_get(store, stream);
+		fingerprint = es_aggregate_fingerprint(store, aggregate);
+		start(store, aggregate, stream, &limit, &folded);
+		from = folded.version;
+		es_fold(store, aggregate, stream, &limit, &folded, NULL, NULL);
+		if (es_aggregate_is_untouched(store, aggregate))
+			break;
+		if (attempt == MAX_ATTEMPTS)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("functions or definitions changed while a snapshot of stream \"%s\" was taken",
+							TextDatumGetCString(stream)),
+					 errhint("Try again.")));
+	}
+	if (folded.version == from)
+		return from;
 
 	SPI_connect();
 	values[0] = stream;
@@ -193,7 +212,7 @@ es_snapshot_after_append(EsStore *store, Datum stream, int64 before, int64 after
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
-		(void) take(store, aggregate, stream);
+		(void) take(store, stream);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
@@ -214,6 +233,7 @@ es_snapshot_after_append(EsStore *store, Datum stream, int64 before, int64 after
 					(errcode(error->sqlerrcode),
 					 errmsg("could not take a snapshot of stream \"%s\": %s",
 							TextDatumGetCString(stream), error->message),
+					 error->detail != NULL ? errdetail("%s", error->detail) :
 					 error->context != NULL ? errdetail("%s", error->context) : 0,
 					 errhint("The events were appended. Mend the aggregate of category \"%s\"; loading from further back works, but is slower.",
 							 aggregate->category)));
@@ -236,8 +256,7 @@ es_snapshot(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("es_snapshot()");
 	es_check_argument(fcinfo, 0, "stream");
 	es_append_check_rights(store);
-	PG_RETURN_INT64(take(store, es_aggregate_get(store, PG_GETARG_DATUM(0)),
-						 PG_GETARG_DATUM(0)));
+	PG_RETURN_INT64(take(store, PG_GETARG_DATUM(0)));
 }
 
 /*

@@ -10,11 +10,8 @@
 
 #include "fold.h"
 
-extern void es_snapshot_load(EsStore *store, EsAggregate *aggregate, Datum stream,
-							 const EsFoldLimit *limit, EsFolded *folded,
-							 EsStateSink sink, void *arg);
-extern void es_snapshot_start(EsStore *store, EsAggregate *aggregate, Datum stream,
-							  const EsFoldLimit *limit, EsFolded *folded);
+extern EsAggregate *es_snapshot_load(EsStore *store, Datum stream,
+									 const EsFoldLimit *limit, EsFolded *folded);
 extern void es_snapshot_after_append(EsStore *store, Datum stream,
 									 int64 before, int64 after);
 

@@ -17,6 +17,7 @@
 #include "postgres.h"
 
 #include "catalog.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "context.h"
 #include "executor/spi.h"
@@ -27,7 +28,9 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/numeric.h"
 
 PG_FUNCTION_INFO_V1(es_create_upcaster);
 PG_FUNCTION_INFO_V1(es_drop_upcaster);
@@ -36,10 +39,11 @@ PG_FUNCTION_INFO_V1(es_rename_type);
 /* from one schema of a type to the next */
 typedef struct Upcaster
 {
+	int			id;				/* its number in the registry */
+	const char *type;			/* the name that it was made for */
 	int			from_schema;
 	char	   *signature;
 	char	   *search_path;
-	FmgrInfo	function;		/* fn_oid invalid: not looked up yet */
 } Upcaster;
 
 /* a type as it is called today */
@@ -68,12 +72,26 @@ typedef struct Registry
 	MemoryContext context;
 	int			nnames;
 	KnownName  *names;			/* sorted by name */
+	int			nupcasters;
 } Registry;
+
+/*
+ * An upcaster's function, looked up for one reading.  Not for longer, and not
+ * after a call that failed: what a language keeps for its next call would
+ * outlive the query, or the transaction, that it was made in.
+ */
+typedef struct Function
+{
+	bool		ready;
+	FmgrInfo	info;
+} Function;
 
 struct EsUpcast
 {
-	Registry   *registry;
-	MemoryContext context;		/* of what the last event became */
+	Registry	registry;		/* as it was when reading began */
+	MemoryContext context;		/* of this, the functions and the below */
+	MemoryContext lifted;		/* of what the last event became */
+	Function   *functions;		/* by the upcasters' ids */
 };
 
 static HTAB *registries = NULL;
@@ -85,7 +103,7 @@ static HTAB *registries = NULL;
 static const EsQuery select_registry = {
 	"WITH RECURSIVE today (old_type, new_type) AS ("
 	" SELECT r.old_type, r.new_type FROM {es}.renamed_types r"
-	" UNION ALL"
+	" UNION"
 	" SELECT t.old_type, r.new_type FROM today t"
 	" JOIN {es}.renamed_types r ON r.old_type OPERATOR(pg_catalog.=) t.new_type"
 	"), current (name, type) AS ("
@@ -116,6 +134,12 @@ static const EsQuery delete_upcaster = {
 	"DELETE FROM {es}.upcasters WHERE type OPERATOR(pg_catalog.=) $1"
 	" AND from_schema OPERATOR(pg_catalog.=) $2",
 	2, {TEXTOID, INT4OID}
+};
+
+/* one change of a registry at a time: each is checked against what is there */
+static const EsQuery lock_registry = {
+	"LOCK TABLE {es}.upcasters, {es}.renamed_types IN SHARE ROW EXCLUSIVE MODE",
+	0, {0}
 };
 
 static const EsQuery insert_rename = {
@@ -165,6 +189,7 @@ read_registry(Registry *registry)
 	uint64		functions = es_owner_functions();
 	MemoryContext oldcontext;
 	EventType  *type = NULL;
+	Upcaster   *upcasters;
 	uint64		nrows;
 
 	/* a reader further up the stack may still use the old one */
@@ -172,6 +197,7 @@ read_registry(Registry *registry)
 		MemoryContextSetParent(registry->context, TopTransactionContext);
 	registry->context = NULL;
 	registry->nnames = 0;
+	registry->nupcasters = 0;
 
 	SPI_connect();
 	nrows = es_store_execute(store, &select_registry, NULL, NULL);
@@ -184,6 +210,7 @@ read_registry(Registry *registry)
 												  ALLOCSET_SMALL_SIZES);
 		oldcontext = MemoryContextSwitchTo(registry->context);
 		registry->names = palloc(nrows * sizeof(KnownName));
+		upcasters = palloc(nrows * sizeof(Upcaster));
 		for (uint64 i = 0; i < nrows; i++)
 		{
 			HeapTuple	row = SPI_tuptable->vals[i];
@@ -198,7 +225,7 @@ read_registry(Registry *registry)
 				type->name = type_name;
 				type->name_text = cstring_to_text(type_name);
 				type->schema = 1;
-				type->upcasters = palloc0(nrows * sizeof(Upcaster));
+				type->upcasters = &upcasters[registry->nupcasters];
 			}
 			entry->name = name;
 			entry->length = strlen(name);
@@ -209,6 +236,8 @@ read_registry(Registry *registry)
 				Upcaster   *upcaster = &type->upcasters[type->nupcasters++];
 				bool		isnull;
 
+				upcaster->id = registry->nupcasters++;
+				upcaster->type = name;
 				upcaster->from_schema = DatumGetInt32(SPI_getbinval(row, desc, 3, &isnull));
 				upcaster->signature = function;
 				upcaster->search_path = SPI_getvalue(row, desc, 5);
@@ -272,16 +301,20 @@ EsUpcast *
 es_upcast_begin(EsStore *store)
 {
 	Registry   *registry = get_registry(store);
+	MemoryContext context;
 	EsUpcast   *upcast;
 
 	if (registry->nnames == 0)
 		return NULL;
-	upcast = palloc(sizeof(EsUpcast));
-	upcast->registry = palloc(sizeof(Registry));
-	*upcast->registry = *registry;
-	upcast->context = AllocSetContextCreate(CurrentMemoryContext,
-											"eventsourcing upcast",
-											ALLOCSET_DEFAULT_SIZES);
+	context = AllocSetContextCreate(CurrentMemoryContext, "eventsourcing upcast",
+									ALLOCSET_DEFAULT_SIZES);
+	upcast = MemoryContextAlloc(context, sizeof(EsUpcast));
+	upcast->registry = *registry;
+	upcast->context = context;
+	upcast->lifted = AllocSetContextCreate(context, "eventsourcing lifted event",
+										   ALLOCSET_DEFAULT_SIZES);
+	upcast->functions = MemoryContextAllocZero(context,
+											   registry->nupcasters * sizeof(Function));
 	return upcast;
 }
 
@@ -295,12 +328,13 @@ es_upcast_end(EsUpcast *upcast)
 /*
  * Returns the schema that an event says its data has.
  */
-static int64
+static int
 event_schema(const EsEvent *event)
 {
 	JsonbValue	value;
 	Jsonb	   *metadata;
-	Datum		number;
+	int32		schema = 0;
+	bool		failed = true;
 
 	if (event->nulls[ES_EVENT_METADATA])
 		return 1;
@@ -309,16 +343,17 @@ event_schema(const EsEvent *event)
 		getKeyJsonValueFromContainer(&metadata->root, ES_SCHEMA_KEY,
 									 strlen(ES_SCHEMA_KEY), &value) == NULL)
 		return 1;
-	if (value.type != jbvNumeric)
+	if (value.type == jbvNumeric)
+		schema = numeric_int4_opt_error(value.val.numeric, &failed);
+	if (failed)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_EXCEPTION),
-				 errmsg("metadata key \"$schema\" of an event is not a number"),
+				 errmsg("metadata key \"$schema\" of an event is not the number of a schema"),
 				 errdetail("Event \"%s\", version " INT64_FORMAT " of stream \"%s\".",
 						   TextDatumGetCString(event->values[ES_EVENT_TYPE]),
 						   EsEventVersion(event),
 						   TextDatumGetCString(event->values[ES_EVENT_STREAM]))));
-	number = NumericGetDatum(value.val.numeric);
-	return DatumGetInt64(DirectFunctionCall1(numeric_int8, number));
+	return schema;
 }
 
 /* What call_upcaster() is working on, for the error's context. */
@@ -345,9 +380,11 @@ upcast_error_context(void *arg)
  * event.
  */
 static Datum
-call_upcaster(Registry *registry, Upcaster *upcaster, const EsEvent *event,
+call_upcaster(EsUpcast *upcast, Upcaster *upcaster, const EsEvent *event,
 			  Datum data, bool *isnull)
 {
+	EsStore    *store = upcast->registry.store;
+	Function   *function = &upcast->functions[upcaster->id];
 	LOCAL_FCINFO(fcinfo, 1);
 	UpcastErrorContext context = {event, upcaster};
 	ErrorContextCallback callback;
@@ -359,16 +396,28 @@ call_upcaster(Registry *registry, Upcaster *upcaster, const EsEvent *event,
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
 
-	if (!OidIsValid(upcaster->function.fn_oid))
-		fmgr_info_cxt(es_owner_function(registry->store, upcaster->signature),
-					  &upcaster->function, registry->context);
-	es_owner_enter(&owner, registry->store, upcaster->search_path);
-	InitFunctionCallInfoData(*fcinfo, &upcaster->function, 1, InvalidOid, NULL, NULL);
+	if (!function->ready)
+	{
+		Oid			oid = es_owner_function(store, upcaster->signature);
+
+		if (func_volatile(oid) != PROVOLATILE_IMMUTABLE)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("function %s does not fit", upcaster->signature),
+					 errdetail("It was altered since event store \"%s\" was told of it, and is not IMMUTABLE any more.",
+							   NameStr(store->name)),
+					 errhint("Make it IMMUTABLE again, or define another upcaster.")));
+		fmgr_info_cxt(oid, &function->info, upcast->context);
+	}
+	function->ready = false;
+	es_owner_enter(&owner, store, upcaster->search_path);
+	InitFunctionCallInfoData(*fcinfo, &function->info, 1, InvalidOid, NULL, NULL);
 	fcinfo->args[0].value = data;
 	fcinfo->args[0].isnull = false;
 	result = FunctionCallInvoke(fcinfo);
 	*isnull = fcinfo->isnull;
 	es_owner_leave(&owner);
+	function->ready = true;
 
 	error_context_stack = callback.previous;
 	return result;
@@ -384,17 +433,17 @@ es_upcast_event(EsUpcast *upcast, EsEvent *event)
 {
 	MemoryContext oldcontext;
 	EventType  *type;
-	int64		schema;
+	int			schema;
 	bool		dropped = false;
 
 	if (upcast == NULL)
 		return true;
-	type = find_type(upcast->registry, DatumGetTextPP(event->values[ES_EVENT_TYPE]));
+	type = find_type(&upcast->registry, DatumGetTextPP(event->values[ES_EVENT_TYPE]));
 	if (type == NULL)
 		return true;
 
-	MemoryContextReset(upcast->context);
-	oldcontext = MemoryContextSwitchTo(upcast->context);
+	MemoryContextReset(upcast->lifted);
+	oldcontext = MemoryContextSwitchTo(upcast->lifted);
 	schema = event_schema(event);
 	if (schema < type->schema)
 	{
@@ -408,19 +457,19 @@ es_upcast_event(EsUpcast *upcast, EsEvent *event)
 				continue;
 			if (upcaster->from_schema > schema)
 				break;
-			data = call_upcaster(upcast->registry, upcaster, event, data, &dropped);
+			data = call_upcaster(upcast, upcaster, event, data, &dropped);
 			schema++;
 		}
 		if (!dropped && schema < type->schema)
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_OBJECT),
-					 errmsg("no upcaster lifts event type \"%s\" from schema " INT64_FORMAT,
+					 errmsg("no upcaster lifts event type \"%s\" from schema %d",
 							type->name, schema),
 					 errdetail("Event at version " INT64_FORMAT " of stream \"%s\"; the current schema is %d.",
 							   EsEventVersion(event),
 							   TextDatumGetCString(event->values[ES_EVENT_STREAM]),
 							   type->schema),
-					 errhint("Define it with es_create_upcaster(%s, " INT64_FORMAT ", ...).",
+					 errhint("Define it with es_create_upcaster(%s, %d, ...).",
 							 quote_literal_cstr(type->name), schema)));
 		event->values[ES_EVENT_DATA] = data;
 		event->values[ES_EVENT_METADATA] =
@@ -512,6 +561,17 @@ es_upcast_describe(EsStore *store, StringInfo description)
 	}
 }
 
+static Upcaster *
+find_upcaster(EventType *type, int from_schema)
+{
+	for (int i = 0; type != NULL && i < type->nupcasters; i++)
+	{
+		if (type->upcasters[i].from_schema == from_schema)
+			return &type->upcasters[i];
+	}
+	return NULL;
+}
+
 /*
  * es_create_upcaster(type, from_schema, fn)
  */
@@ -520,6 +580,7 @@ es_create_upcaster(PG_FUNCTION_ARGS)
 {
 	EsStore    *store = es_store_current();
 	Oid			argtypes[1] = {JSONBOID};
+	Upcaster   *other;
 	Datum		values[4];
 
 	es_check_argument(fcinfo, 0, "type");
@@ -538,6 +599,18 @@ es_create_upcaster(PG_FUNCTION_ARGS)
 													   "An upcaster is declared as (data jsonb) RETURNS jsonb IMMUTABLE."));
 	values[3] = CStringGetTextDatum(es_owner_search_path());
 	SPI_connect();
+	(void) es_store_execute(store, &lock_registry, NULL, NULL);
+	other = find_upcaster(find_type(get_registry(store), DatumGetTextPP(values[0])),
+						  PG_GETARG_INT32(1));
+	if (other != NULL && strcmp(other->type, TextDatumGetCString(values[0])) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("event type \"%s\" has an upcaster from schema %d already",
+						TextDatumGetCString(values[0]), PG_GETARG_INT32(1)),
+				 errdetail("It was created for \"%s\", another name of the same type: %s.",
+						   other->type, other->signature),
+				 errhint("Replace it under that name, or drop it with es_drop_upcaster(%s, %d).",
+						 quote_literal_cstr(other->type), PG_GETARG_INT32(1))));
 	(void) es_store_execute(store, &upsert_upcaster, values, NULL);
 	SPI_finish();
 	PG_RETURN_VOID();
@@ -578,7 +651,10 @@ es_rename_type(PG_FUNCTION_ARGS)
 {
 	EsStore    *store = es_store_current();
 	Registry   *registry;
-	EventType  *known;
+	EventType  *from;
+	EventType  *to;
+	const char *old;
+	const char *new;
 	Datum		values[2];
 
 	es_check_argument(fcinfo, 0, "old");
@@ -587,17 +663,43 @@ es_rename_type(PG_FUNCTION_ARGS)
 	values[0] = PG_GETARG_DATUM(0);
 	values[1] = PG_GETARG_DATUM(1);
 
-	/* the new name must not lead back to the old one */
-	registry = get_registry(store);
-	known = find_type(registry, DatumGetTextPP(values[1]));
-	if (DatumGetBool(DirectFunctionCall2(byteaeq, values[0], values[1])) ||
-		(known != NULL && known == find_type(registry, DatumGetTextPP(values[0]))))
+	old = TextDatumGetCString(values[0]);
+	new = TextDatumGetCString(values[1]);
+	if (old[0] == '\0' || new[0] == '\0')
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("event type \"%s\" cannot be renamed to \"%s\"",
-						TextDatumGetCString(values[0]), TextDatumGetCString(values[1])),
-				 errdetail("Both are names of the same type already.")));
+				 errmsg("an event type must not be empty")));
+
 	SPI_connect();
+	(void) es_store_execute(store, &lock_registry, NULL, NULL);
+	registry = get_registry(store);
+	from = find_type(registry, DatumGetTextPP(values[0]));
+	to = find_type(registry, DatumGetTextPP(values[1]));
+
+	if (strcmp(old, new) == 0 || (from != NULL && from == to))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("event type \"%s\" cannot be renamed to \"%s\"", old, new),
+				 errdetail("Both are names of the same type already.")));
+	if (from != NULL && strcmp(from->name, old) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("event type \"%s\" was renamed before", old),
+				 errdetail("It is read as \"%s\".", from->name),
+				 errhint("Rename \"%s\", and \"%s\" goes with it.", from->name, old)));
+
+	/* of two upcasters from one schema, which would be meant? */
+	for (int i = 0; from != NULL && i < from->nupcasters; i++)
+	{
+		Upcaster   *upcaster = &from->upcasters[i];
+
+		if (find_upcaster(to, upcaster->from_schema) != NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("event type \"%s\" cannot be renamed to \"%s\"", old, new),
+					 errdetail("Both have an upcaster from schema %d.", upcaster->from_schema),
+					 errhint("Data of the two would go through one chain of upcasters: rename to a type that has none.")));
+	}
 	(void) es_store_execute(store, &insert_rename, values, NULL);
 	SPI_finish();
 	PG_RETURN_VOID();

@@ -4,7 +4,7 @@ CREATE FUNCTION @extschema@.es_create_upcaster(type text, from_schema int, fn re
     LANGUAGE c AS 'MODULE_PATHNAME';
 
 COMMENT ON FUNCTION @extschema@.es_create_upcaster(text, int, regprocedure) IS
-    'Lifts data of events of a type from one schema to the next when they are read: fn (data jsonb) RETURNS jsonb IMMUTABLE, NULL to drop the event. Appends are stamped with the current schema in metadata key "$schema". Only the store''s owner may; a call for the same type and schema replaces the function';
+    'Lifts data of events of a type from one schema to the next when they are read: fn (data jsonb) RETURNS jsonb IMMUTABLE, NULL to drop the event. Appends are stamped with the current schema in metadata key "$schema". Only the store''s owner may; a call for the same type and schema replaces the function. 22023 for a function that does not fit';
 
 CREATE FUNCTION @extschema@.es_drop_upcaster(type text, from_schema int) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME';
@@ -16,4 +16,4 @@ CREATE FUNCTION @extschema@.es_rename_type(old text, new text) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME';
 
 COMMENT ON FUNCTION @extschema@.es_rename_type(text, text) IS
-    'Lets events that were stored under the old type be read under the new one. 23505 where old was renamed before, 22023 where that would make a circle';
+    'Lets events that were stored under the old type be read under the new one. Its upcasters go with it. 42710 where old was renamed before, 22023 where that would make a circle, or where both have an upcaster from the same schema';

@@ -1,0 +1,196 @@
+-- Deciders: load, decide and append in one call.
+SET client_min_messages = warning;
+\set SHOW_CONTEXT never
+SELECT es_create_store();
+CREATE ROLE es_decider_writer;
+CREATE ROLE es_decider_reader;
+SELECT es_grant('es_decider_writer', 'writer');
+SELECT es_grant('es_decider_reader', 'reader');
+SELECT es_create_aggregate('Account', initial => '{"balance": 0}', rules => '{
+    "Opened":    {"$set": {"open": true}},
+    "Deposited": {"$inc": {"balance": "$.amount"}},
+    "Withdrawn": {"$inc": {"balance": "$.change"}}}');
+CREATE FUNCTION decide_account(state jsonb, command text, payload jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    CASE command
+        WHEN 'open' THEN
+            -- again is nothing to do
+            IF (state->>'open')::boolean THEN
+                RETURN '[]';
+            END IF;
+            RETURN jsonb_build_array(
+                jsonb_build_object('type', 'Opened', 'metadata', jsonb_build_object('via', 'decider')),
+                jsonb_build_object('type', 'Deposited', 'data', jsonb_build_object('amount', coalesce(payload->'amount', '0'))));
+        WHEN 'deposit' THEN
+            RETURN jsonb_build_array(jsonb_build_object('type', 'Deposited', 'data', payload));
+        WHEN 'withdraw' THEN
+            IF (state->>'balance')::numeric < (payload->>'amount')::numeric THEN
+                RAISE EXCEPTION 'only % left', state->>'balance'
+                    USING ERRCODE = 'ZX402', DETAIL = 'A detail.', HINT = 'A hint.', CONSTRAINT = 'overdraft', COLUMN = 'balance';
+            END IF;
+            RETURN jsonb_build_array(jsonb_build_object('type', 'Withdrawn',
+                'data', jsonb_build_object('change', -(payload->>'amount')::numeric)));
+        WHEN 'raw' THEN
+            RETURN payload;
+        WHEN 'null' THEN
+            RETURN NULL;
+        WHEN 'who' THEN
+            RAISE EXCEPTION 'owner: %, search_path: %', current_user = (SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = 'es.events'::regclass),
+                current_setting('search_path');
+    END CASE;
+END $$;
+SELECT es_execute('Account-1', 'open');
+SELECT es_create_decider('Account', 'decide_account(jsonb, text, jsonb)');
+CREATE VIEW log AS SELECT stream, version, type, data, metadata FROM es.events ORDER BY position;
+
+-- the events that it returns, in one append
+SELECT es_execute('Account-1', 'open', '{"amount": 100}');
+-- nothing to do
+SELECT es_execute('Account-1', 'open');
+SELECT es_execute('Account-1', 'deposit', '{"amount": 20.5}');
+SELECT es_execute('Account-1', 'withdraw', '{"amount": 120}');
+SELECT * FROM es_load('Account-1');
+TABLE log;
+
+-- what it raises comes through unchanged
+\set VERBOSITY default
+DO $$
+DECLARE
+    message text; state text; detail text; hint text; con text; col text;
+BEGIN
+    PERFORM es_execute('Account-1', 'withdraw', '{"amount": 1}');
+EXCEPTION WHEN OTHERS THEN
+    GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, state = RETURNED_SQLSTATE, detail = PG_EXCEPTION_DETAIL,
+        hint = PG_EXCEPTION_HINT, con = CONSTRAINT_NAME, col = COLUMN_NAME;
+    RAISE WARNING '% | % | % | % | % | %', message, state, detail, hint, con, col;
+    RAISE WARNING 'still the same role: %', current_user = session_user;
+END $$;
+\set VERBOSITY default
+SELECT es_execute('Account-1', 'withdraw', '{"amount": 1}');
+SELECT es_execute('Account-1', 'dance');
+SELECT es_execute('Account-1', 'null');
+SELECT es_stream_version('Account-1');
+
+-- what is no array of events
+SELECT es_execute('Account-1', 'raw', '{}');
+SELECT es_execute('Account-1', 'raw', '"x"');
+SELECT es_execute('Account-1', 'raw', '[1]');
+SELECT es_execute('Account-1', 'raw', '[{}]');
+SELECT es_execute('Account-1', 'raw', '[{"type": "Deposited", "data": {"amount": 1}}, {"type": "X", "no": 1}]');
+SELECT es_execute('Account-1', 'raw', '[{"type": ""}]');
+SELECT es_execute('Account-1', 'raw', '[{"type": "X", "metadata": []}]');
+SELECT es_stream_version('Account-1');
+SELECT es_execute('Account-1', 'raw', '[]');
+
+-- the expected version is the caller's: for a form that somebody looked at
+SELECT es_execute('Account-1', 'deposit', '{"amount": 1}', 4);
+SELECT es_execute('Account-1', 'deposit', '{"amount": 1}', expected_version => 4);
+SELECT es_execute('Account-1', 'open', expected_version => 4);
+SELECT es_execute('Account-1', 'open', expected_version => 5);
+SELECT es_execute('Account-1', 'open', expected_version => 0);
+SELECT es_execute('Account-1', 'open', expected_version => -1);
+SELECT es_execute('Account-1', 'open', expected_version => -2);
+SELECT es_execute('Account-2', 'open', expected_version => -1);
+SELECT es_execute('Account-2', 'deposit', '{"amount": 1}', expected_version => 1);
+SELECT es_execute('Account-2', 'open', expected_version => 0);
+
+-- metadata goes into every event that does not have the key itself
+SELECT es_execute('Account-3', 'open', metadata => '{"via": "web", "ip": "::1"}');
+BEGIN;
+SET LOCAL eventsourcing.actor = 'ada';
+SELECT es_execute('Account-3', 'deposit', '{"amount": 1}', metadata => '{"via": "web"}');
+SELECT es_execute('Account-3', 'deposit', '{"amount": 1}', metadata => '{"actor": "grace"}');
+COMMIT;
+SELECT es_execute('Account-3', 'deposit', '{"amount": 1}', metadata => '[]');
+SELECT es_execute('Account-3', 'deposit', '{"amount": 1}', metadata => 'null');
+SELECT type, metadata FROM es_read('Account-3');
+
+-- ids: a command again is a retry
+SELECT es_execute('Account-4', 'raw', '[{"type": "Opened", "event_id": "00000000-0000-0000-0000-000000000001"}]');
+SELECT es_execute('Account-4', 'deposit', '{"amount": 1}');
+SELECT es_execute('Account-4', 'raw', '[{"type": "Opened", "event_id": "00000000-0000-0000-0000-000000000001"}]');
+SELECT es_execute('Account-4', 'raw', '[{"type": "Opened", "data": {"x": 1}, "event_id": "00000000-0000-0000-0000-000000000001"}]');
+SELECT es_stream_version('Account-4');
+
+-- arguments
+SELECT es_execute(NULL, 'open');
+SELECT es_execute('Account-1', NULL);
+SELECT es_execute('Account-1', 'open', NULL);
+SELECT es_execute('', 'open');
+SELECT es_execute('-1', 'open');
+SELECT es_execute('Nobody-1', 'open');
+SELECT es_create_decider('Nobody', 'decide_account(jsonb, text, jsonb)');
+SELECT es_create_decider('Account-1', 'decide_account(jsonb, text, jsonb)');
+SELECT es_create_decider('Account', NULL);
+SELECT es_create_decider(NULL, 'decide_account(jsonb, text, jsonb)');
+CREATE FUNCTION decide_badly(state jsonb, command text) RETURNS jsonb LANGUAGE sql AS $$ SELECT '[]'::jsonb $$;
+CREATE FUNCTION decide_set(state jsonb, command text, payload jsonb) RETURNS SETOF jsonb LANGUAGE sql AS $$ SELECT '[]'::jsonb $$;
+SELECT es_create_decider('Account', 'decide_badly(jsonb, text)');
+SELECT es_create_decider('Account', 'decide_set(jsonb, text, jsonb)');
+BEGIN READ ONLY;
+SELECT es_execute('Account-1', 'open');
+ROLLBACK;
+
+-- an apply function's state, upcasted events, snapshots: all that a load has
+CREATE FUNCTION apply_counter(state jsonb, event es_event) RETURNS jsonb LANGUAGE plpgsql AS
+    $$ BEGIN RETURN jsonb_build_object('n', (state->>'n')::int + (event.data->>'by')::int); END $$;
+CREATE FUNCTION lift_counted(data jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$ SELECT '{"by": 100}'::jsonb $$;
+CREATE FUNCTION decide_counter(state jsonb, command text, payload jsonb) RETURNS jsonb LANGUAGE sql AS
+    $$ SELECT jsonb_build_array(jsonb_build_object('type', 'Counted', 'data', jsonb_build_object('by', 1, 'was', state->'n'))) $$;
+SELECT es_create_aggregate('Counter', apply => 'apply_counter(jsonb, es_event)', initial => '{"n": 0}', snapshot_every => 5);
+SELECT es_create_decider('Counter', 'decide_counter(jsonb, text, jsonb)');
+SELECT es_execute('Counter-1', 'count') FROM generate_series(1, 12);
+SELECT data->>'was' AS was FROM es_read('Counter-1', 10);
+SELECT version, state FROM es.snapshots WHERE stream = 'Counter-1' ORDER BY version;
+SELECT es_create_upcaster('Counted', 1, 'lift_counted(jsonb)');
+SELECT es_execute('Counter-1', 'count');
+SELECT version, data->>'was' AS was, metadata FROM es_read('Counter-1', 13);
+
+-- several in one statement, and in one transaction with savepoints
+BEGIN;
+SELECT es_execute('Account-5', 'open'), es_execute('Account-5', 'deposit', '{"amount": 5}'), es_execute('Account-5', 'withdraw', '{"amount": 4}');
+SAVEPOINT s;
+SELECT es_execute('Account-5', 'withdraw', '{"amount": 1}');
+ROLLBACK TO s;
+SELECT es_execute('Account-5', 'withdraw', '{"amount": 1}');
+COMMIT;
+SELECT * FROM es_load('Account-5');
+
+-- a decider made anew is in force at once; dropped, it says so
+CREATE OR REPLACE FUNCTION decide_counter(state jsonb, command text, payload jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT '[]'::jsonb $$;
+SELECT es_execute('Counter-1', 'count');
+DROP FUNCTION decide_counter;
+SELECT es_execute('Counter-1', 'count');
+SELECT es_create_decider('Counter', 'decide_account(jsonb, text, jsonb)');
+SELECT es_execute('Counter-1', 'raw', '[{"type": "Counted", "data": {"by": 1}}]');
+SELECT es_drop_aggregate('Counter');
+SELECT es_execute('Counter-1', 'raw', '[{"type": "Counted", "data": {"by": 1}}]');
+SELECT category, decide FROM es.deciders ORDER BY category;
+
+-- rights: who may append may command; the decider runs as the store's owner
+\set VERBOSITY terse
+SET ROLE es_decider_writer;
+SELECT es_execute('Account-6', 'open');
+SET search_path = pg_temp, public;
+SELECT es_execute('Account-6', 'who');
+RESET search_path;
+SELECT es_create_decider('Account', 'decide_account(jsonb, text, jsonb)');
+SELECT * FROM es.deciders;
+SET ROLE es_decider_reader;
+SELECT es_execute('Account-6', 'deposit', '{"amount": 1}');
+RESET ROLE;
+-- and decides on all there is, also what row security hides from the caller
+ALTER TABLE es.events ENABLE ROW LEVEL SECURITY;
+CREATE POLICY part ON es.events FOR SELECT TO es_decider_writer USING (type <> 'Deposited');
+CREATE POLICY part_append ON es.events FOR INSERT TO es_decider_writer WITH CHECK (type <> 'Deposited');
+SET ROLE es_decider_writer;
+SELECT * FROM es_load('Account-1');
+SELECT es_execute('Account-1', 'withdraw', '{"amount": 1000}');
+SELECT es_execute('Account-1', 'withdraw', '{"amount": 1}');
+SELECT es_execute('Account-1', 'deposit', '{"amount": 1}');
+RESET ROLE;
+
+SELECT es_drop_store('es', confirm => true);
+DROP VIEW IF EXISTS log;
+DROP FUNCTION decide_account, decide_badly, decide_set, apply_counter, lift_counted;
+DROP ROLE es_decider_writer, es_decider_reader;
