@@ -134,7 +134,7 @@ REGRESS = \
 	subscriptions \
 	trace \
 	verify
-REGRESS_OPTS = --temp-instance=./tmp_regress $(TEMP)
+REGRESS_OPTS = --encoding=UTF8 --temp-instance=./tmp_regress $(TEMP)
 
 ISOLATION = \
 	aggregate_changed \

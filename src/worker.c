@@ -435,7 +435,7 @@ look_ahead(const char *name, MemoryContext round)
 static void
 run_round(MemoryContext round)
 {
-	List	   *stores = NIL;
+	List	   *volatile stores = NIL;
 	ListCell   *lc;
 
 	PG_TRY();
