@@ -465,6 +465,15 @@ SELECT es_create_aggregate('Bad', rules => '{"Put": {"$inc": {"a..b": 1}}}');
 SELECT es_create_aggregate('Bad', rules => '{"Put": {"$inc": {"a": 1}}}', initial => '[]');
 SELECT es_append('Box-1', 'Put', jsonb_build_object('word', repeat(chr(96 + i), i), 'pair', jsonb_build_array(i, i + 0.5), 'named', jsonb_build_object('name ' || i, chr(96 + i)))) FROM generate_series(1, 4) i;
 SELECT * FROM es_load('Box-1');
+-- data and metadata that are compressed, stored elsewhere, or both
+SELECT es_create_aggregate('Big', rules => '{"E": {"$set": {"data": "$.text", "metadata": "$$metadata.text"}}}', snapshot_every => 1);
+SELECT es_append('Big-' || n, 'E', jsonb_build_object('text', text), metadata => jsonb_build_object('text', text))
+  FROM (VALUES (1, repeat('x', 5000)), (2, repeat('x', 1000000)), (3, (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 100) i)),
+               (4, (SELECT string_agg(repeat(md5(i::text), 2), '') FROM generate_series(1, 1000) i))) v (n, text) ORDER BY n;
+SET eventsourcing.use_snapshots = off;
+SELECT e.stream, length(s.state::text), l.state = s.state AND l.state->'data' = e.data->'text' AND l.state->'metadata' = e.metadata->'text' AS same
+  FROM rules.events e JOIN rules.snapshots s USING (stream, version) CROSS JOIN LATERAL es_load(e.stream) l ORDER BY e.stream;
+RESET eventsourcing.use_snapshots;
 RESET eventsourcing.store;
 SELECT es_drop_store('rules', confirm => true);
 

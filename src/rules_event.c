@@ -81,7 +81,8 @@ read_jsonb(EsView *view, EsEventColumn column, EsNode *node,
 	struct varlena *stored = (struct varlena *) DatumGetPointer(datum);
 	Jsonb	   *jsonb;
 
-	if (VARATT_IS_SHORT(stored))
+	/* the header of a value stored elsewhere passes for a short one */
+	if (VARATT_IS_SHORT(stored) && !VARATT_IS_EXTERNAL(stored))
 	{
 		Size		size = VARSIZE_SHORT(stored) - VARHDRSZ_SHORT;
 
