@@ -146,6 +146,7 @@ ISOLATION = \
 	append_repeatable_read \
 	append_retry \
 	append_savepoint \
+	execute \
 	log_path \
 	read_all \
 	store_recreated \

@@ -27,6 +27,7 @@
 #include "queue.h"
 #include "snapshot.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/memutils.h"
 
 PG_FUNCTION_INFO_V1(es_create_decider);
@@ -157,8 +158,13 @@ es_execute(PG_FUNCTION_ARGS)
 		bool		conflict = false;
 
 		CHECK_FOR_INTERRUPTS();
-		if (queue && !es_log_tip(store, PointerGetDatum(stream)).ours)
-			es_queue_join(store, stream);
+		if (queue)
+		{
+			if (!es_log_tip(store, PointerGetDatum(stream)).ours)
+				es_queue_join(store, stream);
+			/* who waited decides by what is defined now */
+			AcceptInvalidationMessages();
+		}
 		queue = false;
 
 		aggregate = es_snapshot_load(store, PointerGetDatum(stream), &limit, &folded);
