@@ -227,7 +227,10 @@ SELECT es_append('Greedy-1', 'A', '{"do": "ALTER ROLE regress_es_owner SUPERUSER
        es_append('Greedy-8', 'A', '{"do": "SET SESSION statement_timeout = 1"}'),
        es_append('Greedy-9', 'A', '{"do": "COMMIT"}');
 RESET ROLE;
+-- whose wording depends on the version of PostgreSQL
+\set VERBOSITY sqlstate
 SELECT * FROM es_load('Greedy-1');
+\set VERBOSITY default
 SELECT * FROM es_load('Greedy-2');
 SELECT * FROM es_load('Greedy-3');
 SELECT * FROM es_load('Greedy-4');
