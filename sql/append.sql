@@ -257,6 +257,23 @@ SELECT es_append('Own-1', 'A', '{"id": 1}');
 ALTER TABLE es.events DROP CONSTRAINT own_check;
 SELECT stream, version, type FROM es.events WHERE stream LIKE 'Own-%' ORDER BY stream, version;
 
+-- after the last version there is none, and none wraps round
+SET session_replication_role = replica;
+INSERT INTO es.events (position, stream, version, type, data, recorded_at)
+VALUES (nextval('es.events_position_seq'), 'Full-1', 9223372036854775806, 'A', '{}', now());
+RESET session_replication_role;
+SELECT es_append_events('Full-1', '[{"type": "A"}, {"type": "B"}]');
+SELECT es_append('Full-1', 'A');
+SELECT es_append('Full-1', 'B');
+SELECT es_append('Full-1', 'B', expected_version => 9223372036854775807);
+SELECT es_append_events('Full-1', '[]', 9223372036854775807);
+BEGIN;
+ALTER TABLE es.events DISABLE TRIGGER USER;
+DELETE FROM es.events WHERE stream = 'Full-1';
+ALTER TABLE es.events ENABLE TRIGGER USER;
+SELECT es_upgrade_store();
+COMMIT;
+
 \set SHOW_CONTEXT errors
 -- many streams in one transaction, many events in one call, with default settings
 ANALYZE es.events;

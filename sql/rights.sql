@@ -47,6 +47,8 @@ SELECT * FROM es_load('Order-1');
 SELECT * FROM es_replay('Order-1');
 SELECT es_stream_version('Order-1');
 SELECT es_head_position();
+SELECT es_safe_position();
+SELECT es_fingerprint('Order');
 SELECT es_snapshot('Order-1');
 SELECT es_grant('regress_es_nobody', 'reader');
 SELECT es_create_index('type');

@@ -9,6 +9,8 @@ SELECT es_grant('pg_monitor', 'reader');
 SELECT es_create_index('type');
 SELECT es_upgrade_store();
 SELECT es_drop_store('es');
+SELECT es_upgrade_store(NULL);
+SELECT es_drop_store(NULL, true);
 
 -- a schema that is there, but is no store
 CREATE SCHEMA es;
@@ -190,10 +192,10 @@ DROP ROLE regress_es_evil;
 -- indexes for who reads by rare things
 SELECT es_create_index(NULL);
 SELECT es_create_index('stream');
-SELECT es_create_index('category'), es_create_index('type'), es_create_index('tags');
-SELECT es_create_index('category'), es_create_index('type'), es_create_index('tags');
+SELECT es_create_index('category'), es_create_index('type'), es_create_index('tags'), es_create_index('streams');
+SELECT es_create_index('category'), es_create_index('type'), es_create_index('tags'), es_create_index('streams');
 SELECT indexdef FROM pg_indexes
- WHERE schemaname = 'es' AND indexname IN ('events_category_position_idx', 'events_type_position_idx', 'events_tags_idx')
+ WHERE schemaname = 'es' AND indexname IN ('events_category_position_idx', 'events_type_position_idx', 'events_tags_idx', 'events_first_idx')
  ORDER BY indexname;
 SELECT count(es_append('Order-' || i, 'OrderCreated', tags => '{common}')) FROM generate_series(1, 5000) i;
 SELECT es_append('Rare-1', 'RareHappened', tags => '{common,rare}');
@@ -209,8 +211,25 @@ EXPLAIN (COSTS off) SELECT * FROM es.events WHERE position > 0 AND position <= 9
 SELECT stream, type, tags FROM es_read_all(category => 'Rare');
 SELECT stream, type, tags FROM es_read_all(types => '{RareHappened}');
 SELECT stream, type, tags FROM es_read_all(tags => '{rare}');
+-- a session goes on using them, however often it asks, and for frequent values the positions
+CREATE VIEW scans AS SELECT relname, pg_stat_get_xact_numscans(oid) AS scans FROM pg_class
+ WHERE relnamespace = 'es'::regnamespace
+   AND relname IN ('events_category_position_idx', 'events_type_position_idx', 'events_tags_idx');
+BEGIN;
+CREATE TEMP TABLE before ON COMMIT DROP AS SELECT * FROM scans;
+SELECT count(*) FROM generate_series(1, 10) i, LATERAL es_read_all(i, category => 'Rare');
+SELECT count(*) FROM generate_series(1, 10) i, LATERAL es_read_all(i, types => '{RareHappened}');
+SELECT count(*) FROM generate_series(1, 10) i, LATERAL es_read_all(i, tags => '{rare}');
+SELECT count(*) FROM generate_series(1, 10) i, LATERAL es_read_all(i, 1, category => 'Order');
+SELECT count(*) FROM generate_series(1, 10) i, LATERAL es_read_all(i, 1, types => '{OrderCreated}');
+SELECT count(*) FROM generate_series(1, 10) i, LATERAL es_read_all(i, 1, tags => '{common}');
+SELECT relname, s.scans - b.scans AS scans FROM scans s JOIN before b USING (relname) ORDER BY relname;
+COMMIT;
+DROP VIEW scans;
 -- a page of the list of streams, and one stream by its name, are index probes
 EXPLAIN (COSTS off) SELECT * FROM es.streams WHERE stream = 'Order-77';
+EXPLAIN (COSTS off) SELECT * FROM es.streams WHERE stream > 'Order-77' ORDER BY stream LIMIT 10;
+DROP INDEX es.events_first_idx;
 EXPLAIN (COSTS off) SELECT * FROM es.streams WHERE stream > 'Order-77' ORDER BY stream LIMIT 10;
 
 -- what DROP EXTENSION takes, and es_upgrade_store() brings back

@@ -1,6 +1,7 @@
 -- The tree of causes.
 \set QUIET on
 \pset format unaligned
+\set SHOW_CONTEXT never
 SELECT es_create_store('trace');
 SET eventsourcing.store = 'trace';
 BEGIN;
@@ -38,6 +39,11 @@ SELECT label, position FROM es_trace('nothing');
 SELECT label, position FROM es_trace('999999999999999999999999');
 SELECT label, position FROM es_trace('');
 SELECT label, position FROM es_trace(NULL);
+
+-- in a session that has not heard of the settings yet; without a store
+\c -
+SELECT count(*) FROM es_trace('checkout-7');
+SET eventsourcing.store = 'trace';
 
 SELECT es_create_index('correlation');
 SET enable_seqscan = off;

@@ -353,12 +353,13 @@ es_create_aggregate(PG_FUNCTION_ARGS)
 }
 
 /*
- * es_fingerprint(category)
+ * es_fingerprint(category): for the owner, as snapshots are.
  */
 Datum
 es_fingerprint(PG_FUNCTION_ARGS)
 {
 	EsStore    *store = es_store_current();
 
+	es_store_check_owner(store);
 	PG_RETURN_BYTEA_P(es_aggregate_fingerprint(store, es_aggregate_get(store, PG_GETARG_DATUM(0))));
 }

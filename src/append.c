@@ -44,24 +44,27 @@ PG_FUNCTION_INFO_V1(es_append_events);
 static int64 last_position = 0;
 
 /*
- * Raises ZE006 unless the name can be a stream's or an event type's.
+ * Raises ZE006, with the hint, unless the name can be a stream's or an event
+ * type's.
  */
 static void
-check_name(const char *what, text *name)
+check_name(const char *what, text *name, const char *hint)
 {
 	int			length = VARSIZE_ANY_EXHDR(name);
 
 	if (length == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_ES_INVALID_EVENT),
-				 errmsg("%s must not be empty", what)));
+				 errmsg("%s must not be empty", what),
+				 errhint("%s", hint)));
 	if (length > MAX_NAME_LENGTH)
 		ereport(ERROR,
 				(errcode(ERRCODE_ES_INVALID_EVENT),
 				 errmsg("%s is too long", what),
 				 errdetail("\"%.*s...\" has %d bytes, at most %d are allowed.",
 						   pg_mbcliplen(VARDATA_ANY(name), length, 40),
-						   VARDATA_ANY(name), length, MAX_NAME_LENGTH)));
+						   VARDATA_ANY(name), length, MAX_NAME_LENGTH),
+				 errhint("%s", hint)));
 }
 
 /*
@@ -70,12 +73,14 @@ check_name(const char *what, text *name)
 void
 es_append_check_stream(text *stream)
 {
-	check_name("stream name", stream);
+	static const char hint[] = "A stream is named Category-id, such as \"Order-1\".";
+
+	check_name("stream name", stream, hint);
 	if (*VARDATA_ANY(stream) == '-')
 		ereport(ERROR,
 				(errcode(ERRCODE_ES_INVALID_EVENT),
 				 errmsg("stream name \"%s\" has no category", text_to_cstring(stream)),
-				 errhint("A stream is named Category-id, such as \"Order-1\".")));
+				 errhint("%s", hint)));
 }
 
 /*
@@ -84,7 +89,8 @@ es_append_check_stream(text *stream)
 void
 es_append_check_event(EsNewEvent *event)
 {
-	check_name("event type", event->type);
+	check_name("event type", event->type,
+			   "A type says what happened, such as \"OrderShipped\".");
 	if (event->metadata != NULL && !JB_ROOT_IS_OBJECT(event->metadata))
 		ereport(ERROR,
 				(errcode(ERRCODE_ES_INVALID_EVENT),
@@ -369,6 +375,12 @@ append(EsStore *store, text *stream, int nevents, EsNewEvent *events,
 		es_append_check_version(stream, expected, tip.version);
 		if (nevents == 0)
 			return tip.version;
+		if (tip.version > PG_INT64_MAX - nevents)
+			ereport(ERROR,
+					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+					 errmsg("stream \"%s\" is full", text_to_cstring(stream)),
+					 errdetail("It is at version " INT64_FORMAT ".", tip.version),
+					 errhint("Go on in another stream.")));
 
 		/* what beats us to an exact version beats us for good: no queue */
 		if (queue && !queued && !tip.ours && expected < 0)
@@ -459,7 +471,8 @@ check_argument(FunctionCallInfo fcinfo, int n, const char *name)
 	if (PG_ARGISNULL(n))
 		ereport(ERROR,
 				(errcode(ERRCODE_ES_INVALID_EVENT),
-				 errmsg("%s must not be NULL", name)));
+				 errmsg("%s must not be NULL", name),
+				 errhint("An event has a stream, a type and data; data without anything to say is '{}'.")));
 }
 
 /*
@@ -489,12 +502,16 @@ es_append(PG_FUNCTION_ARGS)
 								 NULL));
 }
 
+#define EVENTS_HINT \
+	"For example '[{\"type\": \"OrderShipped\", \"data\": {\"carrier\": \"DHL\"}, \"tags\": [\"express\"]}]'."
+
 static void
 raise_bad_value(const char *key, const char *wanted)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_ES_INVALID_EVENT),
-			 errmsg("key \"%s\" of an event must be %s", key, wanted)));
+			 errmsg("key \"%s\" of an event must be %s", key, wanted),
+			 errhint(EVENTS_HINT)));
 }
 
 /*
@@ -614,7 +631,7 @@ es_parse_events(Jsonb *json, EsNewEvent **events)
 		ereport(ERROR,
 				(errcode(ERRCODE_ES_INVALID_EVENT),
 				 errmsg("events must be a JSON array of objects"),
-				 errhint("For example '[{\"type\": \"OrderShipped\", \"data\": {}}]'.")));
+				 errhint(EVENTS_HINT)));
 	*events = palloc_extended(Max(JB_ROOT_COUNT(json), 1) * sizeof(EsNewEvent),
 							  MCXT_ALLOC_HUGE);
 
@@ -633,7 +650,8 @@ es_parse_events(Jsonb *json, EsNewEvent **events)
 		if (value.type != jbvBinary || !JsonContainerIsObject(value.val.binary.data))
 			ereport(ERROR,
 					(errcode(ERRCODE_ES_INVALID_EVENT),
-					 errmsg("an event must be a JSON object")));
+					 errmsg("an event must be a JSON object"),
+					 errhint(EVENTS_HINT)));
 		parse_event(value.val.binary.data, &(*events)[nevents - 1]);
 	}
 	error_context_stack = callback.previous;

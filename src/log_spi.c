@@ -498,7 +498,7 @@ sink_noop(DestReceiver *self)
 
 /*
  * Runs a SELECT of EVENT_COLUMNS and feeds the sink.  With by_index an index is
- * made for it.  With read_only it sees what the calling statement sees, else
+ * made for it; else which one is best depends on the values.  With read_only it sees what the calling statement sees, else
  * what a new statement would.
  */
 static void
@@ -528,7 +528,7 @@ scan(EsStore *store, const EsQuery *query, bool by_index, Datum *values,
 	options.read_only = read_only;
 	options.dest = (DestReceiver *) &receiver;
 	rc = SPI_execute_plan_extended(by_index ? es_store_index_plan(store, query) :
-								   es_store_plan(store, query), &options);
+								   es_store_custom_plan(store, query), &options);
 	if (rc != SPI_OK_SELECT)
 		elog(ERROR, "SPI_execute_plan_extended failed: %s", SPI_result_code_string(rc));
 	finish();

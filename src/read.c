@@ -22,11 +22,13 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "log.h"
+#include "miscadmin.h"
 #include "nodes/execnodes.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/supportnodes.h"
 #include "read.h"
 #include "upcast.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
@@ -209,12 +211,21 @@ es_head_position(PG_FUNCTION_ARGS)
 }
 
 /*
- * es_safe_position()
+ * es_safe_position(): for who may read events, since it tells how many there
+ * may be.
  */
 Datum
 es_safe_position(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_INT64(es_read_limit(es_store_current(), 0));
+	EsStore    *store = es_store_current();
+
+	if (pg_class_aclcheck(store->events, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to read event store \"%s\"", NameStr(store->name)),
+				 errhint("The store's owner can allow it: SELECT es_grant(%s, 'reader').",
+						 quote_literal_cstr(GetUserNameFromId(GetUserId(), false)))));
+	PG_RETURN_INT64(es_read_limit(store, 0));
 }
 
 /*

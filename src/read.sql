@@ -3,6 +3,9 @@
 CREATE FUNCTION @extschema@.es_read_support(internal) RETURNS internal
     LANGUAGE c AS 'MODULE_PATHNAME';
 
+COMMENT ON FUNCTION @extschema@.es_read_support(internal) IS
+    'Planner support: how many rows to expect of es_read() and es_read_all()';
+
 CREATE FUNCTION @extschema@.es_read(
     stream text,
     from_version bigint DEFAULT 1,
@@ -47,4 +50,4 @@ CREATE FUNCTION @extschema@.es_safe_position() RETURNS bigint
     LANGUAGE c VOLATILE AS 'MODULE_PATHNAME';
 
 COMMENT ON FUNCTION @extschema@.es_safe_position() IS
-    'The highest position at or below which nothing can still commit. The view open_appends of the store names who holds it back. 0A000 on a standby';
+    'The highest position at or below which nothing can still commit. The view open_appends of the store names who holds it back. For readers of the store. 0A000 on a standby';

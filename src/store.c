@@ -528,6 +528,22 @@ es_store_index_plan(EsStore *store, const EsQuery *query)
 }
 
 /*
+ * The same for a query whose plan depends on its parameters: planned anew for
+ * each call, because the index that serves a rare value is none for a frequent
+ * one.  PostgreSQL itself would go over to one plan for all of them after some
+ * calls, and read the whole log for the rare value.
+ */
+SPIPlanPtr
+es_store_custom_plan(EsStore *store, const EsQuery *query)
+{
+	SPIPlanPtr	plan = es_store_plan(store, query);
+	CachedPlanSource *source = linitial(SPI_plan_get_plan_sources(plan));
+
+	source->cursor_options |= CURSOR_OPT_CUSTOM_PLAN;
+	return plan;
+}
+
+/*
  * Raises 42501 unless the caller owns the store.
  */
 void

@@ -58,6 +58,7 @@ extern EsStore *es_store_named(const char *name);
 extern Oid	es_store_events_or_none(void);
 extern SPIPlanPtr es_store_plan(EsStore *store, const EsQuery *query);
 extern SPIPlanPtr es_store_index_plan(EsStore *store, const EsQuery *query);
+extern SPIPlanPtr es_store_custom_plan(EsStore *store, const EsQuery *query);
 extern char *es_store_expand(EsStore *store, const char *sql);
 extern void es_store_check_owner(EsStore *store);
 extern uint64 es_store_execute(EsStore *store, const EsQuery *query, Datum *values,

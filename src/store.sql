@@ -24,7 +24,27 @@ CREATE FUNCTION @extschema@.es_store_exists(name name) RETURNS boolean
 COMMENT ON FUNCTION @extschema@.es_store_exists(name) IS
     'Whether the schema of that name holds a store';
 
-/* Raises unless the store exists and the caller owns it. */
+CREATE FUNCTION @extschema@.es_check_store(name name) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF name IS NULL THEN
+        RAISE EXCEPTION 'name must not be NULL'
+            USING ERRCODE = 'null_value_not_allowed',
+                  HINT = 'The name of a store is the name of its schema.';
+    END IF;
+    IF NOT @extschema@.es_store_exists(name) THEN
+        RAISE EXCEPTION 'event store "%" does not exist', name
+            USING ERRCODE = 'undefined_object',
+                  HINT = format('Create it with SELECT es_create_store(%L), or name another store.', name);
+    END IF;
+END
+$$;
+
+COMMENT ON FUNCTION @extschema@.es_check_store(name) IS
+    'Raises 42704 where there is no such store';
+
 CREATE FUNCTION @extschema@.es_check_store_owner(name name) RETURNS void
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp
@@ -32,11 +52,7 @@ AS $$
 DECLARE
     owner name;
 BEGIN
-    IF NOT @extschema@.es_store_exists(name) THEN
-        RAISE EXCEPTION 'event store "%" does not exist', name
-            USING ERRCODE = 'undefined_object',
-                  HINT = format('Create it with SELECT es_create_store(%L), or name another store.', name);
-    END IF;
+    PERFORM @extschema@.es_check_store(name);
     SELECT pg_get_userbyid(c.relowner) INTO owner
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE n.nspname = es_check_store_owner.name AND c.relname = 'events';
@@ -133,7 +149,7 @@ BEGIN
                                   LIMIT 1) last
              WHERE first.version = 1;
         COMMENT ON VIEW %1$I.streams IS
-            'Every stream: a stream by name, or a page in the order of names, costs a few index probes';
+            'Every stream: a stream by name, or a page in the order of names, costs a few index probes; where streams are long, es_create_index(''streams'') is for the page';
 
         CREATE OR REPLACE VIEW %1$I.open_appends WITH (security_invoker) AS
             WITH locks AS MATERIALIZED (SELECT * FROM pg_locks)
@@ -229,6 +245,11 @@ DECLARE
     store name := @extschema@.es_current_store();
 BEGIN
     PERFORM @extschema@.es_check_store_owner(store);
+    IF role IS NULL THEN
+        RAISE EXCEPTION 'role must not be NULL'
+            USING ERRCODE = 'null_value_not_allowed',
+                  HINT = 'Pass the name of a role, or ''public'' for everybody.';
+    END IF;
     IF level IS NULL OR level NOT IN ('reader', 'writer', 'consumer') THEN
         RAISE EXCEPTION 'unknown level of rights: %', coalesce(quote_literal(level), 'NULL')
             USING ERRCODE = 'invalid_parameter_value',
@@ -268,15 +289,17 @@ BEGIN
             EXECUTE format('CREATE INDEX IF NOT EXISTS events_type_position_idx ON %I.events (type, position)', store);
         WHEN 'tags' THEN
             EXECUTE format('CREATE INDEX IF NOT EXISTS events_tags_idx ON %I.events USING gin (tags)', store);
+        WHEN 'streams' THEN
+            EXECUTE format('CREATE INDEX IF NOT EXISTS events_first_idx ON %I.events (stream) WHERE version = 1', store);
         WHEN 'correlation' THEN
             EXECUTE format('CREATE INDEX IF NOT EXISTS events_correlation_idx ON %I.events ((metadata ->> ''correlation_id'')) WHERE (metadata ->> ''correlation_id'') IS NOT NULL', store);
         ELSE
             RAISE EXCEPTION 'unknown kind of index: %', coalesce(quote_literal(kind), 'NULL')
                 USING ERRCODE = 'invalid_parameter_value',
-                      HINT = 'The kinds are ''category'', ''type'', ''tags'' and ''correlation''.';
+                      HINT = 'The kinds are ''category'', ''type'', ''tags'', ''streams'' and ''correlation''.';
     END CASE;
 END
 $$;
 
 COMMENT ON FUNCTION @extschema@.es_create_index(text) IS
-    'Creates the index that makes es_read_all() fast for a rare ''category'', ''type'' or ''tags'' in a large store, or (''correlation'') es_trace(). It locks out appends while it is built; run the same CREATE INDEX with CONCURRENTLY by hand on a busy store';
+    'Creates the index that makes es_read_all() fast for a rare ''category'', ''type'' or ''tags'' in a large store, (''streams'') pages of the view streams where streams are long, or (''correlation'') es_trace(). It locks out appends while it is built; run the same CREATE INDEX with CONCURRENTLY by hand on a busy store';

@@ -7,8 +7,8 @@ AS $$
 BEGIN
     -- what the test set up is told from what happened then by its metadata
     PERFORM @extschema@.es_append_events(stream, (
-        SELECT jsonb_agg(e.value || jsonb_build_object('metadata',
-                   coalesce(e.value -> 'metadata', '{}') || '{"given": true}') ORDER BY e.ordinality)
+        SELECT coalesce(jsonb_agg(e.value || jsonb_build_object('metadata',
+                            coalesce(e.value -> 'metadata', '{}') || '{"given": true}') ORDER BY e.ordinality), '[]')
           FROM jsonb_array_elements(events) WITH ORDINALITY e));
 END
 $$;

@@ -7,7 +7,10 @@ CREATE FUNCTION @extschema@.es_trace(correlation_id text)
     SET search_path = pg_catalog, pg_temp
     ROWS 20
 AS $$
+DECLARE
+    store name := @extschema@.es_current_store();
 BEGIN
+    PERFORM @extschema@.es_check_store(store);
     -- An event is known by its event_id or its position.  Whatever caused it
     -- came before it; where several could have, the last of them did.
     RETURN QUERY EXECUTE format($query$
@@ -42,7 +45,7 @@ BEGIN
                m.recorded_at, m.event_id, m.causation_id
           FROM tree t JOIN member m USING (position)
          ORDER BY t.path
-    $query$, current_setting('eventsourcing.store')) USING correlation_id;
+    $query$, store) USING correlation_id;
 END
 $$;
 

@@ -4,7 +4,7 @@ CREATE FUNCTION @extschema@.es_fingerprint(category text) RETURNS bytea
     LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME';
 
 COMMENT ON FUNCTION @extschema@.es_fingerprint(text) IS
-    'The fingerprint of what decides how a category folds now; a snapshot with another one is not used';
+    'The fingerprint of what decides how a category folds now; a snapshot with another one is not used. For the store''s owner';
 
 CREATE FUNCTION @extschema@.es_verify()
     RETURNS TABLE (store name, relation text, problem text, detail text)

@@ -1,6 +1,6 @@
 -- es_given() and es_then(), as a user's tests would use them.
 BEGIN;
-SELECT plan(5);
+SELECT plan(6);
 SELECT es_create_store();
 SELECT es_create_aggregate('Account', rules => '{
     "Deposited": {"$inc": {"balance": "$.amount"}},
@@ -23,6 +23,9 @@ SELECT es_then('Account-1', '[{"type": "Withdrawn", "data": {"amount": -4}}]', '
 SELECT es_given('Account-2', '[{"type": "Deposited", "data": {"amount": 10}}]');
 SELECT throws_ok($$SELECT es_execute('Account-2', 'withdraw', '{"amount": 11}')$$, 'insufficient funds');
 SELECT es_then('Account-2', '[]', 'what is refused leaves no event');
+
+SELECT es_given('Account-4', '[]');
+SELECT es_then('Account-4', '[]', 'nothing happened');
 
 -- They can fail.
 SELECT es_given('Account-3', '[{"type": "Deposited", "data": {"amount": 10}, "metadata": {"actor": "ann"}}]');
