@@ -44,5 +44,18 @@ SELECT position, jsonb_pretty(event) FROM es_cloudevents(source => 'https://shop
 SELECT event->>'id' AS id, event->>'eventid' AS eventid, event ? 'actor' AS actor, event->>'source' LIKE '/%/interchange' AS source
   FROM es_cloudevents(1, 2) ORDER BY position;
 SELECT es_cloudevent(NULL);
+-- A trace goes along, and so does the type of what is not an object.
+BEGIN;
+SET LOCAL eventsourcing.traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
+SELECT es_append('Order-9', 'Traced', '[1]'), es_append('Single', 'Traced', 'null');
+COMMIT;
+SELECT event - 'time' - 'source' AS event FROM es_cloudevents(types => '{Traced}') ORDER BY position;
+-- The log as an outbox.
+SELECT id, aggregatetype, aggregateid, type, payload, tracingspancontext, position, version
+  FROM interchange.outbox ORDER BY position;
+SELECT count(*) = count(DISTINCT id) AS ids FROM interchange.outbox;
+SET ROLE interchange_writer;
+SELECT count(*) FROM interchange.outbox;
+RESET ROLE;
 SELECT es_drop_store('interchange', true);
 DROP ROLE interchange_writer;

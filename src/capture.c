@@ -16,8 +16,10 @@
 
 #include "access/htup_details.h"
 #include "append.h"
+#include "catalog/pg_attribute.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
+#include "compat.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -46,31 +48,72 @@ row_stream(HeapTuple row, TupleDesc desc, const char *category, int key)
 }
 
 /*
- * Returns the row as an object.
+ * Returns the row as an object, but for the columns that are left out: not an
+ * array where none are.
  */
 static Jsonb *
-row_object(HeapTuple row, TupleDesc desc)
+row_object(HeapTuple row, TupleDesc desc, const bool *left_out)
 {
 	Datum		json = DirectFunctionCall1(row_to_json, heap_copy_tuple_as_datum(row, desc));
+	Jsonb	   *object = DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
+															CStringGetDatum(TextDatumGetCString(json))));
+	JsonbParseState *state = NULL;
+	JsonbIterator *it;
+	JsonbValue	key;
+	JsonbValue	value;
+	JsonbIteratorToken token;
 
-	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
-											  CStringGetDatum(TextDatumGetCString(json))));
+	if (left_out == NULL)
+		return object;
+	it = JsonbIteratorInit(&object->root);
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
+	{
+		if (token != WJB_KEY)
+			continue;
+		(void) JsonbIteratorNext(&it, &value, true);
+		if (left_out[SPI_fnumber(desc, pnstrdup(key.val.string.val, key.val.string.len)) - 1])
+			continue;
+		pushJsonbValue(&state, WJB_KEY, &key);
+		pushJsonbValue(&state, WJB_VALUE, &value);
+	}
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}
+
+/*
+ * Returns which columns a row of this table has no values for until it is read,
+ * or NULL.
+ */
+static bool *
+virtual_columns(TupleDesc desc)
+{
+	bool	   *result = NULL;
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		if (TupleDescAttr(desc, i)->attgenerated != ATTRIBUTE_GENERATED_VIRTUAL)
+			continue;
+		if (result == NULL)
+			result = palloc0(desc->natts * sizeof(bool));
+		result[i] = true;
+	}
+	return result;
 }
 
 static bool
-is_changed(HeapTuple before, HeapTuple after, TupleDesc desc, JsonbValue *name)
+is_same(Form_pg_attribute attr, Datum before, Datum after)
 {
-	char	   *column = pnstrdup(name->val.string.val, name->val.string.len);
-	int			attnum = SPI_fnumber(desc, column);
-	bool		before_null;
-	bool		after_null;
-	Datum		before_value = heap_getattr(before, attnum, desc, &before_null);
-	Datum		after_value = heap_getattr(after, attnum, desc, &after_null);
-	Form_pg_attribute attr = TupleDescAttr(desc, attnum - 1);
-
-	if (before_null || after_null)
-		return before_null != after_null;
-	return !datum_image_eq(before_value, after_value, attr->attbyval, attr->attlen);
+	/*
+	 * an UPDATE leaves what is stored out of line, and was not set, where it
+	 * is
+	 */
+	if (attr->attlen == -1 &&
+		VARATT_IS_EXTERNAL(DatumGetPointer(before)) &&
+		VARATT_IS_EXTERNAL(DatumGetPointer(after)) &&
+		memcmp(DatumGetPointer(before), DatumGetPointer(after),
+			   VARSIZE_EXTERNAL(DatumGetPointer(before))) == 0)
+		return true;
+	return datum_image_eq(before, after, attr->attbyval, attr->attlen);
 }
 
 /*
@@ -80,27 +123,31 @@ is_changed(HeapTuple before, HeapTuple after, TupleDesc desc, JsonbValue *name)
 static Jsonb *
 changed_columns(HeapTuple before, HeapTuple after, TupleDesc desc)
 {
-	JsonbParseState *state = NULL;
-	JsonbIterator *it = JsonbIteratorInit(&row_object(after, desc)->root);
-	JsonbIteratorToken token;
-	JsonbValue	key;
-	JsonbValue	value;
+	Datum	   *values = palloc(desc->natts * sizeof(Datum));
+	bool	   *isnull = palloc(desc->natts * sizeof(bool));
+	Datum	   *old_values = palloc(desc->natts * sizeof(Datum));
+	bool	   *old_isnull = palloc(desc->natts * sizeof(bool));
+	bool	   *same = palloc0(desc->natts * sizeof(bool));
 	int			nchanged = 0;
 
-	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
+	heap_deform_tuple(before, desc, old_values, old_isnull);
+	heap_deform_tuple(after, desc, values, isnull);
+	for (int i = 0; i < desc->natts; i++)
 	{
-		if (token != WJB_KEY)
-			continue;
-		(void) JsonbIteratorNext(&it, &value, true);
-		if (!is_changed(before, after, desc, &key))
-			continue;
-		pushJsonbValue(&state, WJB_KEY, &key);
-		pushJsonbValue(&state, WJB_VALUE, &value);
-		nchanged++;
+		Form_pg_attribute attr = TupleDescAttr(desc, i);
+
+		if (isnull[i] || old_isnull[i])
+			same[i] = isnull[i] == old_isnull[i];
+		else
+			same[i] = is_same(attr, old_values[i], values[i]);
+		if (!same[i])
+			nchanged++;
+		else
+			isnull[i] = true;	/* not worth a conversion */
 	}
-	value = *pushJsonbValue(&state, WJB_END_OBJECT, NULL);
-	return nchanged > 0 ? JsonbValueToJsonb(&value) : NULL;
+	if (nchanged == 0)
+		return NULL;
+	return row_object(heap_form_tuple(desc, values, isnull), desc, same);
 }
 
 static void
@@ -163,7 +210,8 @@ es_capture_row(PG_FUNCTION_ARGS)
 	SetUserIdAndSecContext(RelationGetForm(trigdata->tg_relation)->relowner,
 						   save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
 	if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event))
-		append_event(store, stream, "Created", row_object(trigdata->tg_trigtuple, desc));
+		append_event(store, stream, "Created",
+					 row_object(trigdata->tg_trigtuple, desc, virtual_columns(desc)));
 	else if (TRIGGER_FIRED_BY_DELETE(trigdata->tg_event))
 		append_event(store, stream, "Deleted", empty_object());
 	else
@@ -177,7 +225,7 @@ es_capture_row(PG_FUNCTION_ARGS)
 			/* another key is another thing */
 			append_event(store, stream, "Deleted", empty_object());
 			append_event(store, new_stream, "Created",
-						 row_object(trigdata->tg_newtuple, desc));
+						 row_object(trigdata->tg_newtuple, desc, virtual_columns(desc)));
 		}
 		else if ((changed = changed_columns(trigdata->tg_trigtuple,
 											trigdata->tg_newtuple, desc)) != NULL)

@@ -6,6 +6,18 @@ CREATE FUNCTION @extschema@.es_capture_row() RETURNS trigger
 COMMENT ON FUNCTION @extschema@.es_capture_row() IS
     'Trigger: appends what happens to the rows of a captured table as events; es_capture() makes it';
 
+CREATE FUNCTION @extschema@.es_captured_tables("table" regclass) RETURNS SETOF regclass
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT "table"
+     UNION
+    SELECT relid FROM pg_partition_tree("table")
+$$;
+
+COMMENT ON FUNCTION @extschema@.es_captured_tables(regclass) IS
+    'A table and its partitions: PostgreSQL gives row triggers to partitions by itself, but not those for TRUNCATE';
+
 CREATE FUNCTION @extschema@.es_capture("table" regclass, category text, key text) RETURNS bigint
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
@@ -13,6 +25,7 @@ AS $$
 DECLARE
     store name := @extschema@.es_current_store();
     known boolean;
+    part regclass;
     result bigint;
 BEGIN
     PERFORM @extschema@.es_check_store_owner(store);
@@ -27,24 +40,51 @@ BEGIN
                   HINT = 'The key is the column whose value names the stream of a row, usually the primary key.';
     END IF;
 
-    -- the lock of CREATE TRIGGER keeps writers out: no row is missed or doubled
-    EXECUTE format('CREATE TRIGGER es_capture_row AFTER INSERT OR UPDATE OR DELETE ON %s
+    IF EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = "table" AND t.tgname = '00_es_capture_row') THEN
+        RAISE EXCEPTION 'table "%" is captured already', "table"
+            USING ERRCODE = 'duplicate_object',
+                  HINT = 'End that with es_uncapture() first.';
+    END IF;
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'cannot begin to capture in a transaction that is %', current_setting('transaction_isolation')
+            USING ERRCODE = 'feature_not_supported',
+                  DETAIL = 'Rows that others wrote since it began would be in no event.',
+                  HINT = 'Call es_capture() in a READ COMMITTED transaction.';
+    END IF;
+    IF row_security_active("table") THEN
+        RAISE EXCEPTION 'cannot capture "%": row security hides rows from you', "table"
+            USING ERRCODE = 'insufficient_privilege',
+                  HINT = 'Capture it as its owner without FORCE ROW LEVEL SECURITY, or as a role that has BYPASSRLS.';
+    END IF;
+
+    -- The lock of CREATE TRIGGER keeps writers out: no row is missed or doubled.
+    -- It has a name that sorts first, so that it sees a row before another
+    -- trigger changes it again.
+    EXECUTE format('CREATE TRIGGER "00_es_capture_row" AFTER INSERT OR UPDATE OR DELETE ON %s
                         FOR EACH ROW EXECUTE FUNCTION @extschema@.es_capture_row(%L, %L, %L)',
                    "table", store, category, key);
-    EXECUTE format('CREATE TRIGGER es_capture_truncate BEFORE TRUNCATE ON %s
-                        FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.es_capture_row(%L, %L, %L)',
-                   "table", store, category, key);
+    FOR part IN SELECT * FROM @extschema@.es_captured_tables("table") LOOP
+        EXECUTE format('CREATE TRIGGER "00_es_capture_truncate" BEFORE TRUNCATE ON %s
+                            FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.es_capture_row(%L, %L, %L)',
+                       part, store, category, key);
+    END LOOP;
     EXECUTE format('SELECT EXISTS (SELECT FROM %I.aggregates a WHERE a.category = $1)', store)
        INTO known USING category;
     IF NOT known THEN
+        -- a row that comes again under the key of one that was deleted has all
+        -- of its columns in the event
         PERFORM @extschema@.es_create_aggregate(category, rules => '{
-            "Created": {"$merge": "$"},
+            "Created": [{"$unset": "deleted"}, {"$merge": "$"}],
             "Updated": {"$merge": "$"},
             "Deleted": {"$set": {"deleted": true}}}');
     END IF;
-    EXECUTE format('SELECT count(@extschema@.es_append($1 || ''-'' || t.%I, ''Created'', to_jsonb(t))) FROM %s t',
-                   key, "table")
-       INTO result USING category;
+    -- Triggers see a row as it is stored: without virtual columns, and not those
+    -- of tables that inherit from this one.
+    EXECUTE format('SELECT count(@extschema@.es_append($1 || ''-'' || t.%I, ''Created'', row_to_json(t)::jsonb - $2)) FROM %s %s t',
+                   key, CASE WHEN (SELECT relkind FROM pg_class WHERE oid = "table") = 'r' THEN 'ONLY' ELSE '' END, "table")
+       INTO result
+      USING category, ARRAY(SELECT a.attname::text FROM pg_attribute a
+                             WHERE a.attrelid = "table" AND a.attgenerated = 'v');
     RETURN result;
 END
 $$;
@@ -55,14 +95,19 @@ COMMENT ON FUNCTION @extschema@.es_capture(regclass, text, text) IS
 CREATE FUNCTION @extschema@.es_uncapture("table" regclass) RETURNS void
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
+    SET client_min_messages = warning
 AS $$
+DECLARE
+    part regclass;
 BEGIN
-    IF NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = "table" AND t.tgname = 'es_capture_row') THEN
+    IF NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = "table" AND t.tgname = '00_es_capture_row') THEN
         RAISE EXCEPTION 'table "%" is not captured', "table"
             USING ERRCODE = 'undefined_object';
     END IF;
-    EXECUTE format('DROP TRIGGER es_capture_row ON %s', "table");
-    EXECUTE format('DROP TRIGGER IF EXISTS es_capture_truncate ON %s', "table");
+    EXECUTE format('DROP TRIGGER "00_es_capture_row" ON %s', "table");
+    FOR part IN SELECT * FROM @extschema@.es_captured_tables("table") LOOP
+        EXECUTE format('DROP TRIGGER IF EXISTS "00_es_capture_truncate" ON %s', part);
+    END LOOP;
 END
 $$;
 

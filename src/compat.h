@@ -78,6 +78,11 @@ typedef struct RTEPermissionInfo
 	 (ExecCheckIndexConstraints) (rel, slot, estate, conflict, arbiters))
 #endif
 
+/* 18 added generated columns that are computed when they are read */
+#if PG_VERSION_NUM < 180000
+#define ATTRIBUTE_GENERATED_VIRTUAL 'v'
+#endif
+
 /* 17 lets extensions name what they wait for */
 #if PG_VERSION_NUM < 170000
 #define WaitEventExtensionNew(name) PG_WAIT_EXTENSION

@@ -12,8 +12,9 @@ AS $$
                'subject', event.stream,
                'time', to_char(event.recorded_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
                'datacontenttype', 'application/json',
-               'position', event.position,
-               'version', event.version,
+               -- an integer of CloudEvents has 32 bits
+               'position', event.position::text,
+               'version', event.version::text,
                'eventid', event.event_id,
                'actor', event.metadata ->> 'actor',
                'correlationid', event.metadata ->> 'correlation_id',
@@ -43,3 +44,31 @@ $$;
 
 COMMENT ON FUNCTION @extschema@.es_cloudevents(bigint, bigint, text, text[], text[], text) IS
     'es_read_all() as CloudEvents 1.0, for a relay to a broker or a webhook: go on after the last position';
+
+/* What a connector that reads an outbox expects, with Debezium's names. */
+CREATE FUNCTION @extschema@.es_install_interchange_views(name name) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    EXECUTE format($ddl$
+        CREATE OR REPLACE VIEW %1$I.outbox WITH (security_invoker) AS
+            SELECT coalesce(e.event_id, md5(e.stream || '@' || e.version)::uuid) AS id,
+                   split_part(e.stream, '-', 1) AS aggregatetype,
+                   CASE WHEN strpos(e.stream, '-') = 0 THEN e.stream
+                        ELSE substr(e.stream, strpos(e.stream, '-') + 1) END AS aggregateid,
+                   e.type,
+                   e.data AS payload,
+                   e.recorded_at AS "timestamp",
+                   'traceparent=' || (e.metadata ->> 'traceparent') AS tracingspancontext,
+                   e.position,
+                   e.version
+              FROM %1$I.events e;
+        COMMENT ON VIEW %1$I.outbox IS
+            'The log in the shape of an outbox, with the column names that Debezium''s event router expects. Read it up to es_safe_position()'
+    $ddl$, name);
+END
+$$;
+
+COMMENT ON FUNCTION @extschema@.es_install_interchange_views(name) IS
+    'Puts the views of a store for other systems in place; called by es_install_store()';
