@@ -99,7 +99,6 @@ INSTALL_SQL = \
 
 DATA         = $(wildcard src/updates/*--*.sql)
 DATA_built   = $(EXTENSION)--$(EXTVERSION).sql
-DOCS        := $(wildcard README.md)
 
 PG_CPPFLAGS  = -I$(srcdir_or_dot)/src
 PG_CFLAGS    = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare

@@ -9,37 +9,49 @@ CACHE=$CACHE/eventsourcing-test
 
 # An old one is made again, so that the latest minor release is what is tested.
 have_chroot() {
-  [ -n "$(find "$CACHE/pg$1/.complete" -mtime -14 2>/dev/null)" ]
+  [ -n "$(find "$CACHE/$1/.complete" -mtime -14 2>/dev/null)" ]
 }
 
+# make_chroot NAME SUITE PACKAGE...
 make_chroot() {
-  local version=$1 dir=$CACHE/pg$1 log=$TMP/mmdebstrap.log include
+  local name=$1 suite=$2 dir=$CACHE/$1 log=$TMP/mmdebstrap.log IFS=,
+  shift 2
   need_packages mmdebstrap || return
-  say "making a chroot with PostgreSQL $version (Debian ${SUITE[$version]}) in $dir"
-  include=postgresql-$version,postgresql-server-dev-$version,postgresql-$version-pgtap
-  include+=,gcc,make,libc6-dev,libipc-run-perl,libtap-parser-sourcehandler-pgtap-perl
+  say "making a chroot of Debian $suite in $dir"
   as_root rm -rf --one-file-system "$dir"
   # The index of a suite that is not released may be past its date.
-  run_job as_root mmdebstrap --variant=apt --include="$include" \
-    --aptopt='Acquire::Check-Valid-Until "false"' "${SUITE[$version]}" "$dir" >"$log" 2>&1 || {
+  run_job as_root mmdebstrap --variant=apt --include="$*" \
+    --aptopt='Acquire::Check-Valid-Until "false"' "$suite" "$dir" >"$log" 2>&1 || {
     tail -n 5 "$log"
     return 1
   }
   as_root touch "$dir/.complete"
 }
 
+# open_chroot -s|-x NAME SUITE PACKAGE...: any number of runs may use a chroot
+# (-s) while nobody makes it or has it for himself (-x).  Ends with exec 9>&-.
+open_chroot() {
+  local how=$1 name=$2
+  shift
+  ask_password && as_root mkdir -p "$CACHE" && as_root touch "$CACHE/$name.lock" &&
+    exec 9<"$CACHE/$name.lock" && flock "$how" 9 &&
+    { have_chroot "$name" ||
+      { flock -x 9 && { have_chroot "$name" || make_chroot "$@"; } && flock "$how" 9; }; } || {
+    exec 9>&-
+    return 1
+  }
+}
+
 # run_in_chroot VERSION ARGUMENT...: script/test with these arguments in there.
 run_in_chroot() {
   local version=$1 dir=$CACHE/pg$1 log=$TMP/chroot.log passed= failed=
   shift
-  # Any number of runs may use a chroot, while nobody makes it.
-  if ! { ask_password && mkdir -p "$CACHE" && exec 9>"$CACHE/pg$version.lock" && flock -s 9 &&
-         { have_chroot "$version" ||
-           { flock 9 && { have_chroot "$version" || make_chroot "$version"; } && flock -s 9; }; }; }; then
+  open_chroot -s "pg$version" "${SUITE[$version]}" \
+    "postgresql-$version" "postgresql-server-dev-$version" "postgresql-$version-pgtap" \
+    gcc make libc6-dev libipc-run-perl libtap-parser-sourcehandler-pgtap-perl || {
     say "SKIPPED: PostgreSQL $version, because no chroot for it could be made"
-    exec 9>&-
     return
-  fi
+  }
 
   INSIDE=$(as_root mktemp -d "$dir/tmp/es-tree.XXXXXX")
   copy_tree "$TMP/tree$version"
