@@ -127,6 +127,7 @@ REGRESS = \
 	rights \
 	rules \
 	rules_reference \
+	search_path \
 	snapshot \
 	upcast \
 	store \

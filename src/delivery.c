@@ -46,7 +46,7 @@ static const EsQuery next_of_streams_query = {
 	"                      WHERE subscription OPERATOR(pg_catalog.=) $1"
 	"                        AND stream OPERATOR(pg_catalog.=) s.stream"
 	"                      ORDER BY position"
-	"                      LIMIT CASE s.company WHEN 'a' THEN $3 ELSE 1 END) d"
+	"                      LIMIT CASE WHEN s.company OPERATOR(pg_catalog.=) 'a' THEN $3 ELSE 1 END) d"
 	" ORDER BY s.n, d.position LIMIT $3",
 	4, {TEXTOID, TEXTARRAYOID, INT8OID, CHARARRAYOID}
 };

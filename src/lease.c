@@ -95,7 +95,7 @@ static const EsQuery update_query = {
 
 /* the first of the positions that is not done, but somewhere else */
 static const EsQuery elsewhere_query = {
-	"SELECT min(e.position), (SELECT taken FROM {es}.subscription_cursors"
+	"SELECT pg_catalog.min(e.position), (SELECT taken FROM {es}.subscription_cursors"
 	"                           WHERE name OPERATOR(pg_catalog.=) $1)"
 	" FROM (SELECT position FROM {es}.deliveries"
 	"        WHERE subscription OPERATOR(pg_catalog.=) $1"

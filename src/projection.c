@@ -507,7 +507,7 @@ join_live_flow(EsStore *store, EsProjection *projection)
 static void
 install_trigger(EsStore *store)
 {
-	es_store_call(store, "es_install_projections(%s)",
+	es_store_call(store, "es_install_projections(%s::pg_catalog.name)",
 				  quote_literal_cstr(NameStr(store->name)));
 }
 
@@ -793,7 +793,7 @@ es_drop_projection(PG_FUNCTION_ARGS)
 	es_store_check_owner(store);
 	projection = es_projection_lock(store, name);
 
-	es_store_call(store, "es_forget_rebuild(%s, %s)",
+	es_store_call(store, "es_forget_rebuild(%s::pg_catalog.name, %s::pg_catalog.text)",
 				  quote_literal_cstr(NameStr(store->name)), quote_literal_cstr(name));
 	value = CStringGetTextDatum(name);
 	execute(store, &delete_definition, &value, NULL);

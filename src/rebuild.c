@@ -163,7 +163,7 @@ begin(void *arg)
 	 * may find its rows by any of them.
 	 */
 	(void) es_script_targets(rebuild->script, &rebuild->late_indexes);
-	es_store_call(store, "es_begin_rebuild(%s, %s, %s)",
+	es_store_call(store, "es_begin_rebuild(%s::pg_catalog.name, %s::pg_catalog.text, %s)",
 				  quote_literal_cstr(NameStr(store->name)),
 				  quote_literal_cstr(rebuild->name),
 				  rebuild->late_indexes ? "false" : "true");
@@ -223,7 +223,7 @@ make_indexes(void *arg)
 	EsShadows  *shadows = es_shadow_open(store, projection, REBUILD_PREFIX);
 
 	for (int i = 0; i < shadows->count; i++)
-		es_store_call(store, "es_index_shadow(%s, %u, '%s', true)",
+		es_store_call(store, "es_index_shadow(%s::pg_catalog.name, %u::pg_catalog.regclass, '%s'::pg_catalog.text, true)",
 					  quote_literal_cstr(NameStr(store->name)),
 					  shadows->tables[i], REBUILD_PREFIX);
 }
@@ -294,7 +294,7 @@ do_part(Rebuild *rebuild, void (*part) (void *))
 	{
 		EsStore    *store = es_store_current();
 
-		es_store_call(store, "es_forget_rebuild(%s, %s)",
+		es_store_call(store, "es_forget_rebuild(%s::pg_catalog.name, %s::pg_catalog.text)",
 					  quote_literal_cstr(NameStr(store->name)),
 					  quote_literal_cstr(rebuild->name));
 		PopActiveSnapshot();
@@ -510,7 +510,7 @@ es_verify_projection(PG_FUNCTION_ARGS)
 
 	prefix = psprintf("verify_%d_", MyProcPid);
 	script = es_projection_prepare(store, name, &projection->body, ES_PROJECTION_SLICE);
-	es_store_call(store, "es_create_shadows(%s, %s, '%s', true, true)",
+	es_store_call(store, "es_create_shadows(%s::pg_catalog.name, %s, '%s'::pg_catalog.text, true, true)",
 				  quote_literal_cstr(NameStr(store->name)),
 				  es_shadow_list(projection), prefix);
 	shadows = es_shadow_open(store, projection, prefix);
@@ -526,7 +526,8 @@ es_verify_projection(PG_FUNCTION_ARGS)
 	es_script_free(script);
 
 	compare_tables(store, shadows, snapshot, (ReturnSetInfo *) fcinfo->resultinfo);
-	es_store_call(store, "es_drop_shadows(%s, ARRAY(SELECT '%s' || t::oid FROM unnest(%s) t)::name[])",
+	es_store_call(store, "es_drop_shadows(%s::pg_catalog.name,"
+				  " ARRAY(SELECT pg_catalog.concat('%s', t::pg_catalog.oid) FROM pg_catalog.unnest(%s) t)::pg_catalog.name[])",
 				  quote_literal_cstr(NameStr(store->name)), prefix,
 				  es_shadow_list(projection));
 	UnregisterSnapshot(snapshot);

@@ -166,11 +166,11 @@ es_shadow_swap(EsShadows *shadows)
 	table_close(classes, RowExclusiveLock);
 	CommandCounterIncrement();
 
-	es_store_call(shadows->store, "es_forget_rebuild(%s, %s)",
+	es_store_call(shadows->store, "es_forget_rebuild(%s::pg_catalog.name, %s::pg_catalog.text)",
 				  quote_literal_cstr(NameStr(shadows->store->name)),
 				  quote_literal_cstr(shadows->projection));
 	for (int i = 0; i < shadows->count; i++)
 		rename_toast(shadows->tables[i]);
 	for (int i = 0; i < shadows->count; i++)
-		es_store_call(shadows->store, "es_check_keys(%u)", shadows->tables[i]);
+		es_store_call(shadows->store, "es_check_keys(%u::pg_catalog.regclass)", shadows->tables[i]);
 }

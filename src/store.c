@@ -671,7 +671,9 @@ es_current_store(PG_FUNCTION_ARGS)
 
 /*
  * Calls one of the extension's SQL functions as the store's owner, by its name
- * and arguments as SQL text.
+ * and arguments as SQL text.  The arguments are of the function's very types: a
+ * literal without one would rather go to another function of this name, which
+ * somebody may have put into the same schema.
  */
 void
 es_store_call(EsStore *store, const char *format,...)

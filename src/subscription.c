@@ -81,7 +81,7 @@ static const EsQuery set_taken_query = {
 /* what comes after the events taken may go when their lease is over */
 static const EsQuery promote_query = {
 	"UPDATE {es}.deliveries d SET retry_at = $3"
-	" FROM (SELECT DISTINCT u COLLATE \"C\" AS stream FROM pg_catalog.unnest($2) u) s"
+	" FROM (SELECT DISTINCT u COLLATE pg_catalog.\"C\" AS stream FROM pg_catalog.unnest($2) u) s"
 	" WHERE d.subscription OPERATOR(pg_catalog.=) $1"
 	" AND d.stream OPERATOR(pg_catalog.=) s.stream"
 	" AND d.position OPERATOR(pg_catalog.=)"

@@ -97,7 +97,7 @@ static bool worked;
 
 /* the next retry of any handler */
 static const EsQuery next_retry_query = {
-	"SELECT min(r.retry_at) FROM {es}.handlers h"
+	"SELECT pg_catalog.min(r.retry_at) FROM {es}.handlers h"
 	" CROSS JOIN LATERAL (SELECT d.retry_at FROM {es}.deliveries d"
 	"                      WHERE d.subscription OPERATOR(pg_catalog.=) h.name"
 	"                        AND d.retry_at IS NOT NULL"
