@@ -83,6 +83,21 @@ SELECT array_agg(recipient ORDER BY recipient) AS all,
 SELECT * FROM state;
 RESET eventsourcing.clock_offset;
 
+-- a deferred constraint is checked at once, so that what breaks it is known
+CREATE TABLE customers (id int PRIMARY KEY);
+CREATE TABLE letters (customer int REFERENCES customers DEFERRABLE INITIALLY DEFERRED);
+INSERT INTO customers VALUES (1);
+SELECT es_create_handler('letters', 'INSERT INTO letters SELECT (data->>''to'')::int FROM new_events',
+    after => es_safe_position(), max_attempts => 1);
+SELECT es_append('B-1', 'S', '{"to": "1"}');
+SELECT es_append('B-2', 'S', '{"to": "2"}');
+SELECT es_append('B-3', 'S', '{"to": "1"}');
+CALL es_run('letters');
+SELECT count(*) FROM letters;
+SELECT stream, error FROM handlers.parked WHERE subscription = 'letters';
+SELECT es_drop_subscription('letters');
+DROP TABLE letters, customers;
+
 -- one that is broken altogether holds nobody up
 SELECT es_create_handler('broken', 'INSERT INTO mails SELECT position, ''broken'' FROM new_events', after => es_safe_position());
 ALTER TABLE mails RENAME COLUMN recipient TO address;

@@ -285,6 +285,54 @@ SELECT stream, type, attempt FROM es_fetch('mine', 'a');
 RESET ROLE;
 ALTER TABLE subs.events DISABLE ROW LEVEL SECURITY;
 
+-- counters: a session's own here; what was rolled back does not count
+\c -
+SET client_min_messages = warning;
+SET eventsourcing.store = 'subs';
+SELECT es_create_subscription('counted', after => es_safe_position(), max_attempts => 2, backoff => '0s');
+SELECT es_create_aggregate('Counted', rules => '{"x": {"$inc": {"n": 1}}}', snapshot_every => 3);
+SELECT es_append('Counted-1', 'x'), es_append('Counted-1', 'x'), es_append('Counted-1', 'x'), es_append('Counted-1', 'x');
+SELECT es_append('Counted-1', 'x', expected_version => 7);
+BEGIN;
+SELECT es_append('Counted-1', 'x');
+ROLLBACK;
+SELECT * FROM es_load('Counted-1');
+SELECT * FROM take('counted', 'a', 3);
+BEGIN;
+SELECT es_ack('counted', 'a', (SELECT array_agg(position) FROM es_read('Counted-1', 1, 2)));
+ROLLBACK;
+SELECT es_ack('counted', 'a', (SELECT array_agg(position) FROM es_read('Counted-1', 1, 2)));
+SELECT es_nack('counted', 'a', (SELECT position FROM es_read('Counted-1', 3, 3)), 'x');
+SELECT * FROM take('counted', 'a');
+SELECT es_nack('counted', 'a', (SELECT position FROM es_read('Counted-1', 3, 3)), 'x');
+SELECT * FROM subs.counters;
+
+-- no tags wanted: any event will do
+SELECT es_create_subscription('untagged', tags => '{}');
+SELECT count(*) > 0 AS any FROM es_fetch('untagged', 'a');
+
+-- what is done leaves nothing, and acknowledging one by one leaves the lease's key
+SELECT es_create_subscription('one by one', after => es_safe_position());
+SELECT es_append('Order-1', 'k' || g) FROM generate_series(1, 4) g;
+SELECT * FROM take('one by one', 'a');
+SELECT es_ack('one by one', 'a', at('{k1}'));
+SELECT es_ack('one by one', 'a', at('{k2}'));
+SELECT position = (at('{k1}'))[1] AS same_key, positions = at('{k3, k4}') AS rest FROM subs.leases WHERE subscription = 'one by one';
+-- k3 is taken back, k4 with it: both come again, and nothing is in the way
+SELECT es_nack('one by one', 'a', (at('{k3}'))[1], 'x', retry_in => '0s');
+SELECT * FROM take('one by one', 'a');
+SELECT es_ack('one by one', 'a', at('{k3}'));
+SELECT * FROM take('one by one', 'a');
+SELECT es_ack('one by one', 'a', at('{k4}'));
+SELECT count(*) FROM subs.leases WHERE subscription = 'one by one';
+-- a first event that is taken back takes the key with it
+SELECT es_append('Order-' || g, 'm' || g) FROM generate_series(1, 3) g;
+SELECT * FROM take('one by one', 'a');
+SELECT es_nack('one by one', 'a', (at('{m1}'))[1], 'x', retry_in => '0s');
+SELECT * FROM take('one by one', 'b');
+SELECT consumer, positions = at(CASE consumer WHEN 'a' THEN '{m2, m3}'::text[] ELSE '{m1}' END) AS own
+  FROM subs.leases WHERE subscription = 'one by one' ORDER BY 1;
+
 SELECT es_drop_store('subs', confirm => true);
 DROP ROLE regress_es_consumer, regress_es_reader;
 DROP FUNCTION take, at, broken;

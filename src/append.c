@@ -263,6 +263,7 @@ es_append_check_version(text *stream, int64 expected, int64 actual)
 	if (version_holds(expected, actual))
 		return;
 	name = text_to_cstring(stream);
+	es_wake_count(ES_COUNT_CONFLICTS, 1);
 	ereport(ERROR,
 			(errcode(ERRCODE_ES_VERSION_CONFLICT),
 			 errmsg("version conflict on stream \"%s\"", name),

@@ -316,7 +316,7 @@ take_new(EsSubscription *sub, HTAB *busy, int max_count, int64 upto,
 		range.max_count = max_count - result->n;
 		range.category = sub->category;
 		range.types = sub->types == NULL ? NULL : es_upcast_types(sub->store, sub->types);
-		range.tags = sub->tags;
+		range.tags = sub->tags == NULL || ARR_NDIM(sub->tags) == 0 ? NULL : sub->tags;
 		es_log_scan_positions(sub->store, &range, collect_event, &collector);
 
 		if (events.n < range.max_count)

@@ -21,6 +21,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/rls.h"
+#include "wake.h"
 
 typedef struct Fold
 {
@@ -100,6 +101,7 @@ es_fold(EsStore *store, EsAggregate *aggregate, Datum stream,
 	EsStreamRange range = {0};
 	Fold		fold;
 	Jsonb	   *state;
+	int64		from = folded->version;
 
 	MemoryContextSwitchTo(context);
 	fold.reducer = es_reducer_create(store, aggregate, folded->state, sink, arg);
@@ -113,6 +115,7 @@ es_fold(EsStore *store, EsAggregate *aggregate, Datum stream,
 	range.max_count = -1;
 	range.visibility = limit->visibility;
 	es_log_scan_stream(store, stream, &range, fold_event, &fold);
+	es_wake_count(ES_COUNT_FOLDED, folded->version - from);
 
 	state = es_reducer_state(fold.reducer);
 	folded->state = MemoryContextAlloc(caller, VARSIZE(state));

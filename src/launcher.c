@@ -3,8 +3,7 @@
  * launcher.c
  *		Keeping one worker alive for each database that wants one.
  *
- * The launcher starts when the server takes writes: on a standby not before it
- * is promoted.  It compares the setting eventsourcing.databases with what runs,
+ * On a standby the launcher waits for the promotion.  It compares the setting eventsourcing.databases with what runs,
  * whenever the settings are read anew, a worker ends, or a while has passed.
  * Whatever keeps a worker from running (no such database, no process left, an
  * error) is one line in the log, and is tried again, less and less often.
@@ -21,6 +20,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
@@ -44,6 +44,9 @@
 #include "utils/varlena.h"
 #include "wake.h"
 #include "worker.h"
+
+/* ms: a standby looks after so long whether it is promoted */
+#define LOOK_FOR_PROMOTION	500
 
 /* ms: look again; a worker that fails is started again after, doubling up to */
 #define LOOK_AGAIN		10000
@@ -148,7 +151,7 @@ es_launcher_init(void)
 	ProcessUtility_hook = process_utility;
 
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_start_time = BgWorkerStart_ConsistentState;
 	worker.bgw_restart_time = 5;
 	strlcpy(worker.bgw_library_name, "eventsourcing", sizeof(worker.bgw_library_name));
 	strlcpy(worker.bgw_function_name, "es_launcher_main", sizeof(worker.bgw_function_name));
@@ -416,6 +419,29 @@ launcher_exit(int code, Datum arg)
 }
 
 /*
+ * Waits until the server takes writes.
+ */
+static void
+wait_for_promotion(uint32 wait_event)
+{
+	if (!RecoveryInProgress())
+		return;
+	ereport(LOG,
+			(errmsg("the eventsourcing launcher waits for the promotion of this standby"),
+			 errhint("Nothing needs to be done: until then handlers, timers and asynchronous projections run on the primary.")));
+	while (RecoveryInProgress() && !ShutdownRequestPending)
+	{
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 LOOK_FOR_PROMOTION, wait_event);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	if (!ShutdownRequestPending)
+		ereport(LOG,
+				(errmsg("the eventsourcing launcher starts its workers: the server takes writes now")));
+}
+
+/*
  * The launcher's process.
  */
 void
@@ -429,11 +455,14 @@ es_launcher_main(Datum arg)
 	BackgroundWorkerUnblockSignals();
 	if (!es_wake_is_shared())
 		proc_exit(0);
+	wait_event = WaitEventExtensionNew("EventsourcingLauncherMain");
+	wait_for_promotion(wait_event);
+	if (ShutdownRequestPending)
+		proc_exit(0);
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	before_shmem_exit(launcher_exit, (Datum) 0);
 	es_wake_set_launcher(MyLatch);
 	pgstat_report_appname("eventsourcing launcher");
-	wait_event = WaitEventExtensionNew("EventsourcingLauncherMain");
 
 	context = AllocSetContextCreate(TopMemoryContext, "eventsourcing launcher",
 									ALLOCSET_DEFAULT_SIZES);

@@ -5,10 +5,12 @@
  *
  * A lease is one row for all the events that one call handed out, not one for
  * each: handing out a hundred events and having them acknowledged leaves one
- * dead row behind.  Its key is one of the positions in it, which cannot be in
- * another lease at the same time.  It keeps a hash of each event's stream, enough to tell that
- * a stream is busy; the name is looked up in the log when it is needed, which
- * is when something went wrong.
+ * dead row behind.  Its key is one of the positions that were handed out with it
+ * and are in it or done, which cannot be in another lease: an event that is
+ * taken out otherwise takes the key with it.  So acknowledging events one by one
+ * leaves the key as it is, and changes no index.  It keeps a hash of each event's
+ * stream, enough to tell that a stream is busy; the name is looked up in the log
+ * when it is needed, which is when something went wrong.
  *
  * Creating a lease, and taking back one that ran out, takes the subscription's
  * lock; removing positions from one does not, so that consumers acknowledge
@@ -188,12 +190,12 @@ make_columns(int n, const Leased *items, Datum *columns, char *nulls)
 }
 
 /*
- * Writes a lease with those of its events that are left.  False, and nothing is
- * changed, where it is not any more what it was when it was read.
+ * Writes a lease under a key, with those of its events that are left.  False, and
+ * nothing is changed, where it is not any more what it was when it was read.
  */
 static bool
 shrink_lease(EsStore *store, text *subscription, const Lease *lease,
-			 int nleft, const Leased *left)
+			 int64 key, int nleft, const Leased *left)
 {
 	Datum		values[7];
 	char		nulls[8] = "       ";
@@ -203,7 +205,7 @@ shrink_lease(EsStore *store, text *subscription, const Lease *lease,
 	values[2] = lease->positions;
 	if (nleft == 0)
 		return es_store_execute(store, &delete_query, values, NULL) > 0;
-	values[3] = Int64GetDatum(left[0].position);
+	values[3] = Int64GetDatum(key);
 	make_columns(nleft, left, &values[4], &nulls[4]);
 	return es_store_execute(store, &update_query, values, nulls) > 0;
 }
@@ -474,7 +476,7 @@ es_lease_remove(EsStore *store, text *subscription, text *consumer,
 			}
 			if (ngone == 0)
 				continue;
-			if (!shrink_lease(store, subscription, &lease, nleft, left))
+			if (!shrink_lease(store, subscription, &lease, lease.key, nleft, left))
 			{
 				/* somebody was faster: look again */
 				again = true;
@@ -557,7 +559,8 @@ es_lease_take_back(EsSubscription *sub, text *consumer, int64 position)
 					left[nleft++] = lease.items[i];
 			}
 			MemoryContextSwitchTo(spi);
-			if (!shrink_lease(sub->store, sub->name, &lease, nleft, left))
+			if (!shrink_lease(sub->store, sub->name, &lease,
+							  nleft > 0 ? left[0].position : 0, nleft, left))
 			{
 				back = NULL;
 				again = true;

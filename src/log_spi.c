@@ -613,7 +613,8 @@ es_log_spi_scan_positions(EsStore *store, const EsPositionRange *range,
 
 /*
  * Feeds the sink with the events at these positions, in their order, as far as
- * the caller may see them.
+ * the caller may see them.  With the newest snapshot: who has waited for a lock
+ * is told positions that his statement, or transaction, does not see yet.
  */
 void
 es_log_scan_list(EsStore *store, ArrayType *positions, EsEventSink sink, void *arg)
@@ -621,7 +622,10 @@ es_log_scan_list(EsStore *store, ArrayType *positions, EsEventSink sink, void *a
 	Datum		value = PointerGetDatum(positions);
 	bool		isnull = false;
 
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetLatestSnapshot());
 	scan(store, &by_list, true, &value, &isnull, true, sink, arg);
+	PopActiveSnapshot();
 }
 
 /*

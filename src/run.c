@@ -13,6 +13,8 @@
 
 #include "append.h"
 #include "catalog.h"
+#include "commands/trigger.h"
+#include "compat.h"
 #include "errors.h"
 #include "executor/spi.h"
 #include "floor.h"
@@ -87,6 +89,21 @@ find_kind(EsStore *store, const char *name)
 }
 
 /*
+ * Has constraints of the current transaction checked after each statement, also
+ * those that are deferred.  One that fails at the commit would fail all of the
+ * step, again and again, and nobody could tell what to put off or to park; nor
+ * does PostgreSQL defer anything that the store's owner does for others.
+ */
+static void
+check_constraints_at_once(void)
+{
+	ConstraintsSetStmt *all = makeNode(ConstraintsSetStmt);
+
+	all->deferred = false;
+	AfterTriggerSetState(all);
+}
+
+/*
  * Runs one thing up to where the log is settled now, in transactions of its
  * own: next_transaction() ends one, and what is in "work", and begins another.
  */
@@ -109,6 +126,7 @@ es_run_one(const EsRunKind *kind, const char *name, MemoryContext work,
 			CHECK_FOR_INTERRUPTS();
 			PushActiveSnapshot(GetTransactionSnapshot());
 			MemoryContextSwitchTo(work);
+			check_constraints_at_once();
 			more = kind->step(store, name, upto, &state);
 			MemoryContextSwitchTo(oldcontext);
 			PopActiveSnapshot();
@@ -164,6 +182,7 @@ es_wait(PG_FUNCTION_ARGS)
 	const EsRunKind *kind;
 	TimestampTz until;
 	long		delay = WAIT_MIN;
+	static uint32 wait_event = 0;
 
 	es_check_argument(fcinfo, 0, "name");
 	es_check_argument(fcinfo, 2, "timeout");
@@ -173,6 +192,8 @@ es_wait(PG_FUNCTION_ARGS)
 	until = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
 													TimestampTzGetDatum(GetCurrentTimestamp()),
 													PG_GETARG_DATUM(2)));
+	if (wait_event == 0)
+		wait_event = WaitEventExtensionNew("EventsourcingWait");
 	for (;;)
 	{
 		int64		reached = kind->reached(store, name);
@@ -189,7 +210,7 @@ es_wait(PG_FUNCTION_ARGS)
 							 quote_identifier(NameStr(store->name)))));
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 Min(delay, TimestampDifferenceMilliseconds(now, until) + 1),
-						 PG_WAIT_EXTENSION);
+						 wait_event);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 		delay = Min(delay * 2, WAIT_MAX);

@@ -32,6 +32,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
+#include "wake.h"
 
 PG_FUNCTION_INFO_V1(es_snapshot);
 PG_FUNCTION_INFO_V1(es_drop_snapshots);
@@ -113,6 +114,7 @@ start(EsStore *store, EsAggregate *aggregate, Datum stream,
 		folded->state = MemoryContextAlloc(caller, VARSIZE(state));
 		memcpy(folded->state, state, VARSIZE(state));
 		folded->recorded_at = DatumGetTimestampTz(SPI_getbinval(row, desc, 3, &isnull));
+		es_wake_count(ES_COUNT_SNAPSHOTS_USED, 1);
 	}
 	SPI_finish();
 }

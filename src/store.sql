@@ -257,7 +257,7 @@ BEGIN
                   HINT = 'The levels are ''reader'', ''writer'' and ''consumer''.';
     END IF;
     EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', store, role);
-    EXECUTE format('GRANT SELECT ON %1$I.events, %1$I.streams, %1$I.open_appends, %1$I.outbox, %1$I.projections, %1$I.progress TO %2$I', store, role);
+    EXECUTE format('GRANT SELECT ON %1$I.events, %1$I.streams, %1$I.open_appends, %1$I.outbox, %1$I.counters, %1$I.projections, %1$I.progress TO %2$I', store, role);
     EXECUTE format('GRANT SELECT ON %I.scheduled TO %I', store, role);
     IF level = 'writer' THEN
         EXECUTE format('GRANT INSERT ON %I.events TO %I', store, role);

@@ -133,6 +133,11 @@ BEGIN
         COMMENT ON VIEW %1$I.subscriptions IS
             'Every subscription: all of its events up to position are done or parked; lag is how far behind the log''s head that is; leased are being worked on, waiting are to be tried again or behind one that is';
 
+        CREATE OR REPLACE VIEW %1$I.counters AS
+            SELECT c.name, c.value FROM @extschema@.es_counters() c;
+        COMMENT ON VIEW %1$I.counters IS
+            'What happened since the server started, in all databases and stores: see es_counters()';
+
         CREATE OR REPLACE VIEW %1$I.parked AS
             SELECT d.subscription, d.stream, d.position, d.attempts, d.error, d.parked_at
               FROM %1$I.deliveries d

@@ -60,6 +60,9 @@ static bool appended = false;
  * transaction ended */
 static uint64 counters[ES_NCOUNTERS];
 
+/* of these, what transactions counted that have ended */
+static uint64 committed[ES_NCOUNTERS];
+
 /* where this session's database was found last */
 static int	my_slot = 0;
 
@@ -122,7 +125,13 @@ transaction_ended(ResourceReleasePhase phase, bool isCommit, bool isTopLevel,
 	if (phase != RESOURCE_RELEASE_AFTER_LOCKS || !isTopLevel)
 		return;
 	if (!isCommit)
-		counters[ES_COUNT_APPENDED] = 0;
+	{
+		/* this did not happen; it was done to conflict, to fold, all the same */
+		counters[ES_COUNT_APPENDED] = committed[ES_COUNT_APPENDED];
+		counters[ES_COUNT_HANDLED] = committed[ES_COUNT_HANDLED];
+		counters[ES_COUNT_RETRIED] = committed[ES_COUNT_RETRIED];
+		counters[ES_COUNT_PARKED] = committed[ES_COUNT_PARKED];
+	}
 	if (shared != NULL)
 	{
 		if (appended)
@@ -134,6 +143,7 @@ transaction_ended(ResourceReleasePhase phase, bool isCommit, bool isTopLevel,
 			counters[i] = 0;
 		}
 	}
+	memcpy(committed, counters, sizeof(committed));
 	appended = false;
 }
 
@@ -172,7 +182,8 @@ es_wake_at_end(void)
 }
 
 /*
- * Counts something; what a transaction appended counts if it commits.
+ * Counts something.  What a transaction appended, handled, put off or parked
+ * counts if it commits.
  */
 void
 es_wake_count(EsCounter counter, int64 n)

@@ -9,6 +9,7 @@ use lib "$FindBin::RealBin/lib";
 use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Random;
 use Session;
 use Test::More;
 
@@ -18,8 +19,7 @@ use constant {
 	STREAMS => 20,
 };
 
-my $seed = $ENV{SEED} // time % 100_000;
-note("seed $seed (set SEED to repeat)");
+my $seed = Random::seed();
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init;
@@ -34,13 +34,6 @@ query('CREATE EXTENSION eventsourcing; SELECT es_create_store()');
 # The clients: psql runs a script, and prints a line for every operation with
 # the times around it, its SQLSTATE, and the version that it got.
 #
-
-# A generator of our own, so that a seed means the same everywhere.
-sub generator
-{
-	my ($state) = @_;
-	return sub { $state = ($state * 1103515245 + 12345) % 2**31; return ($state >> 16) % $_[0]; };
-}
 
 my %operations;    # id => what was asked for
 
@@ -109,7 +102,7 @@ sub operation
 my @clients;
 for my $client (1 .. CLIENTS)
 {
-	my $rand = generator($seed * 100 + $client);
+	my $rand = Random::generator($seed * 100 + $client);
 	my $base = "$PostgreSQL::Test::Utils::tmp_check/concurrency_$client";
 	my $sql = '';
 
