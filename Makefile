@@ -24,6 +24,7 @@ OBJS = \
 	src/decider.o \
 	src/delivery.o \
 	src/eventsourcing.o \
+	src/fence.o \
 	src/floor.o \
 	src/fold.o \
 	src/guard.o \
@@ -64,6 +65,7 @@ OBJS = \
 	src/store.o \
 	src/subscription.o \
 	src/upcast.o \
+	src/waitpoint.o \
 	src/wake.o \
 	src/worker.o \
 	src/work.o
@@ -148,6 +150,9 @@ ISOLATION = \
 	append_savepoint \
 	execute \
 	log_path \
+	projection_create \
+	projection_rebuild \
+	projection_run \
 	read_all \
 	store_recreated \
 	subscriptions

@@ -135,8 +135,9 @@ CREATE TABLE audit (what text);
 CREATE FUNCTION audit() RETURNS void LANGUAGE sql AS $$ INSERT INTO rebuilt.audit VALUES ('x') $$;
 CREATE FUNCTION wipe() RETURNS void LANGUAGE plpgsql AS $$ BEGIN TRUNCATE rebuilt.customers CASCADE; END $$;
 CREATE TABLE nothing (n int);
+CREATE TABLE empty (n int);
 SELECT es_create_projection('audited', 'SELECT audit() FROM new_events', '{nothing}', types => '{Audited}', mode => 'async');
-SELECT es_create_projection('wiped', 'SELECT wipe() FROM new_events', '{nothing}', types => '{Audited}', mode => 'async');
+SELECT es_create_projection('wiped', 'SELECT wipe() FROM new_events', '{empty}', types => '{Audited}', mode => 'async');
 SELECT es_append('Audit', 'Audited');
 CALL es_run('audited');
 CALL es_rebuild('audited');
@@ -146,6 +147,16 @@ SELECT count(*) FROM audit;
 EXECUTE total;
 SELECT es_drop_projection('audited');
 SELECT es_drop_projection('wiped');
+-- a table that two projections write to
+SELECT es_create_projection('one', 'INSERT INTO nothing SELECT 1 FROM new_events', '{nothing}', types => '{Audited}');
+SELECT es_create_projection('two', 'INSERT INTO nothing SELECT 2 FROM new_events', '{nothing}', types => '{Audited}');
+CALL es_rebuild('one');
+SELECT * FROM nothing ORDER BY n;
+SELECT count(*) FROM pg_class WHERE relname ~ '^(rebuild|verify)_\d';
+SELECT es_drop_projection('two');
+CALL es_rebuild('one');
+SELECT * FROM nothing ORDER BY n;
+SELECT es_drop_projection('one');
 -- a script that fails half way
 SELECT es_alter_projection('shop', rebuild => true, types => '{Shipped,Placed}', script => $$
     INSERT INTO customers (id, orders) SELECT stream, 1 / (version - 1) FROM new_events

@@ -50,12 +50,13 @@
 /* 16 moved the rights on a query's relations to a list of their own */
 #if PG_VERSION_NUM < 160000
 #define QUERY_PERMISSIONS(query)	NIL
-typedef struct RTEPermissionInfo
-{
-	Oid			relid;
-} RTEPermissionInfo;
+#define RTEPermissionInfo	RangeTblEntry
+#define CHECK_PERMS_PARAMETERS(list) List *list, bool ereport_on_violation
+#define CHECK_PERMS_ARGUMENTS(list) list, ereport_on_violation
 #else
 #define QUERY_PERMISSIONS(query)	((query)->rteperminfos)
+#define CHECK_PERMS_PARAMETERS(list) List *range_table, List *list, bool ereport_on_violation
+#define CHECK_PERMS_ARGUMENTS(list) range_table, list, ereport_on_violation
 #endif
 
 /* 17 made it needless */

@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "aggregate.h"
+#include "fence.h"
 #include "fmgr.h"
 #include "guc.h"
 #include "owner.h"
@@ -30,6 +31,7 @@ _PG_init(void)
 	es_owner_init();
 	es_store_init();
 	es_shadow_init();
+	es_fence_init();
 	es_aggregate_init();
 	es_upcast_init();
 }

@@ -39,9 +39,15 @@
 #include "floor.h"
 #include "log.h"
 #include "miscadmin.h"
+#include "pgstat.h"
 #include "storage/bufmgr.h"
+#include "storage/latch.h"
 #include "storage/lmgr.h"
+#include "storage/proc.h"
+#include "utils/guc.h"
 #include "utils/rel.h"
+#include "utils/timestamp.h"
+#include "work.h"
 
 /*
  * The tag is an advisory lock's with bits that SQL's advisory lock functions
@@ -50,6 +56,10 @@
  * MAXVALUE) in field 3 and the rest of field 4.
  */
 #define FLOOR_BIT	0x8000
+
+/* milliseconds: see es_floor_patience(), es_floor_pause() */
+#define FIRST_PATIENCE	50
+#define MOST_PAUSE		2000
 
 static inline void
 make_tag(LOCKTAG *tag, EsStore *store, int64 position)
@@ -167,6 +177,84 @@ es_floor_settle(EsStore *store)
 	last = last_position(store, &lsn);
 	XLogFlush(lsn);
 	return last;
+}
+
+/*
+ * How long, in milliseconds, to wait for locks that lock appends out as soon as
+ * one waits for them: at attempt 1, 2, ...  It grows to less than what would be
+ * called a deadlock, so that in the end it is never another's transaction that is
+ * cancelled; but if that does not help for long, beyond: an autovacuum of the
+ * events table gives way only then, and a deadlock is found only then.
+ */
+int
+es_floor_patience(int attempt)
+{
+	int			most = attempt < 10 ? DeadlockTimeout / 2 : DeadlockTimeout * 3 / 2;
+
+	return Max(Min(FIRST_PATIENCE << Min(attempt - 1, 16), most), 1);
+}
+
+/*
+ * Lets appends go on for a while after an attempt that was in vain.
+ */
+void
+es_floor_pause(int attempt)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 Min(es_floor_patience(attempt) * 4, MOST_PAUSE), PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+}
+
+/* An attempt to lock the events table. */
+typedef struct Attempt
+{
+	EsStore    *store;
+	LOCKMODE	mode;
+	int			patience;
+}			Attempt;
+
+static void
+lock_events(void *arg)
+{
+	Attempt    *attempt = arg;
+	int			nestlevel = NewGUCNestLevel();
+
+	(void) set_config_option("lock_timeout", psprintf("%d", attempt->patience),
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	LockRelationOid(attempt->store->events, attempt->mode);
+	AtEOXact_GUC(true, nestlevel);
+}
+
+/*
+ * The same as es_floor_settle(), with that lock or a stronger one, but without
+ * locking appends out for as long as an open transaction takes: it gives up
+ * after a moment, calls meanwhile(), if that is not NULL, and tries again.
+ */
+int64
+es_floor_settle_patiently(EsStore *store, LOCKMODE mode, void (*meanwhile) (void *arg),
+						  void *arg)
+{
+	TimestampTz start = GetCurrentTimestamp();
+	Attempt		attempt = {store, mode, 0};
+
+	for (int n = 1;; n++)
+	{
+		ErrorData  *error;
+
+		attempt.patience = es_floor_patience(n);
+		error = es_work_try(lock_events, &attempt, CurrentMemoryContext);
+		if (error == NULL)
+			return es_floor_settle(store);
+		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE ||
+			(LockTimeout > 0 &&
+			 TimestampDifferenceExceeds(start, GetCurrentTimestamp(), LockTimeout)))
+			ReThrowError(error);
+		FreeErrorData(error);
+		es_floor_pause(n);
+		if (meanwhile != NULL)
+			meanwhile(arg);
+	}
 }
 
 /*

@@ -25,6 +25,7 @@ int			es_guc_naptime;
 bool		es_guc_notify;
 char	   *es_guc_traceparent;
 bool		es_guc_use_snapshots;
+char	   *es_guc_wait_point;
 int			es_guc_log_path;
 
 static const struct config_enum_entry log_paths[] = {
@@ -95,5 +96,10 @@ es_guc_init(void)
 							 "Off is for comparing: the result is the same.",
 							 &es_guc_use_snapshots, true,
 							 PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("eventsourcing.wait_point",
+							   "Where to wait for an advisory lock, for tests.",
+							   NULL, &es_guc_wait_point, "",
+							   PGC_SUSET, GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE,
+							   NULL, NULL, NULL);
 	MarkGUCPrefixReserved("eventsourcing");
 }

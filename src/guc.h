@@ -28,6 +28,9 @@ extern char *es_guc_traceparent;
 /* whether folds start from snapshots */
 extern bool es_guc_use_snapshots;
 
+/* where a test has us wait: see waitpoint.c */
+extern char *es_guc_wait_point;
+
 /* which way into the events table: see log.c */
 typedef enum EsLogPath
 {

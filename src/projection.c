@@ -39,6 +39,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
+#include "waitpoint.h"
 
 PG_FUNCTION_INFO_V1(es_create_projection);
 PG_FUNCTION_INFO_V1(es_alter_projection);
@@ -111,6 +112,12 @@ static const EsQuery update_next_body = {
 	" next_script = $2, next_search_path = $3, next_granularity = $4, next_types = $5"
 	" WHERE name OPERATOR(pg_catalog.=) $1",
 	5, {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID}
+};
+
+static const EsQuery select_other_inline = {
+	"SELECT FROM {es}.projection_definitions"
+	" WHERE mode OPERATOR(pg_catalog.=) 'inline' AND name OPERATOR(pg_catalog.<>) $1 LIMIT 1",
+	1, {TEXTOID}
 };
 
 static const EsQuery delete_definition = {
@@ -450,6 +457,45 @@ es_slice_end(EsSlice *slice)
 	pfree(slice);
 }
 
+/* A projection on its way to the present. */
+typedef struct Joining
+{
+	EsStore    *store;
+	EsSlice    *slice;
+	int64		nevents;		/* taken in so far */
+}			Joining;
+
+static void
+take_in(Joining * joining, int64 upto)
+{
+	EsSlice    *slice = joining->slice;
+
+	if (upto <= slice->position)
+		return;
+	do
+	{
+		joining->nevents += es_slice_read(slice, upto, ES_PROJECTION_SLICE, false);
+		es_slice_run(slice, slice->batch->nevents);
+	} while (!slice->done);
+}
+
+/*
+ * Takes in what is settled, and again what was settled meanwhile, until a look
+ * finds little.
+ */
+static void
+catch_up(void *arg)
+{
+	Joining    *joining = arg;
+	int64		before;
+
+	do
+	{
+		before = joining->nevents;
+		take_in(joining, es_floor_safe(joining->store));
+	} while (joining->nevents - before >= ES_PROJECTION_SLICE);
+}
+
 /*
  * Takes a projection's read models from its cursor to the present, and has it
  * run inline from then on.  The caller holds the cursor's row.
@@ -460,9 +506,7 @@ join_live_flow(EsStore *store, EsProjection *projection)
 	EsScript   *script = es_projection_prepare(store, projection->name,
 											   &projection->body,
 											   ES_PROJECTION_SLICE);
-	EsSlice    *slice = es_slice_begin(store, script, projection->body.types,
-									   projection->position);
-	int64		nevents = 0;
+	Joining		joining = {store, NULL, 0};
 	int64		last;
 
 	/* within the transaction's old snapshot, the end would not be in sight */
@@ -474,30 +518,29 @@ join_live_flow(EsStore *store, EsProjection *projection)
 				 errhint("Use the isolation level READ COMMITTED.")));
 
 	/* most of it while appends go on, until little is left */
-	do
-	{
-		int64		safe = es_floor_safe(store);
-
-		if (safe <= slice->position)
-			break;
-		nevents += es_slice_read(slice, safe, ES_PROJECTION_SLICE, false);
-		es_slice_run(slice, slice->batch->nevents);
-	} while (!slice->done);
+	joining.slice = es_slice_begin(store, script, projection->body.types,
+								   projection->position);
+	catch_up(&joining);
+	ES_WAIT_POINT("join: caught up");
 
 	/* the rest, and the appenders that wait find the projection running */
-	last = es_floor_settle(store);
-	if (last > slice->position)
-	{
-		do
-		{
-			nevents += es_slice_read(slice, last, ES_PROJECTION_SLICE, false);
-			es_slice_run(slice, slice->batch->nevents);
-		} while (!slice->done);
-	}
-	es_projection_set_position(store, projection->name, last, nevents);
+	last = es_floor_settle_patiently(store, ShareRowExclusiveLock, catch_up, &joining);
+	take_in(&joining, last);
+	es_projection_set_position(store, projection->name, last, joining.nevents);
 	es_projection_set_state(store, projection->name, "running");
-	es_slice_end(slice);
+	ES_WAIT_POINT("join: settled");
+	es_slice_end(joining.slice);
 	es_script_free(script);
+}
+
+/*
+ * Waits until no appends are open, and locks them out for the rest of the
+ * transaction; see es_floor_settle_patiently().
+ */
+static int64
+lock_out_appends(EsStore *store, LOCKMODE mode)
+{
+	return es_floor_settle_patiently(store, mode, NULL, NULL);
 }
 
 /*
@@ -672,7 +715,7 @@ es_create_projection(PG_FUNCTION_ARGS)
 	if (!projection.is_inline)
 		projection.position = replay ? 0 : es_floor_safe(store);
 	else if (!replay)
-		projection.position = es_floor_settle(store);
+		projection.position = lock_out_appends(store, ShareRowExclusiveLock);
 	values[1] = Int64GetDatum(projection.position);
 	execute(store, &insert_cursor, values, NULL);
 
@@ -721,7 +764,7 @@ es_alter_projection(PG_FUNCTION_ARGS)
 
 	/* every event is handled by the one definition or by the other */
 	if (projection->is_inline && !PG_GETARG_BOOL(4))
-		(void) es_floor_settle(store);
+		(void) lock_out_appends(store, ShareRowExclusiveLock);
 	set_body(store, PG_GETARG_BOOL(4) ? &update_next_body : &update_body, name, &body);
 	PG_RETURN_VOID();
 }
@@ -745,7 +788,8 @@ es_pause_projection(PG_FUNCTION_ARGS)
 
 	/* from here on the cursor counts */
 	if (projection->is_inline)
-		es_projection_set_position(store, name, es_floor_settle(store), 0);
+		es_projection_set_position(store, name,
+								   lock_out_appends(store, ShareRowExclusiveLock), 0);
 	es_projection_set_state(store, name, "paused");
 	PG_RETURN_VOID();
 }
@@ -778,6 +822,21 @@ es_resume_projection(PG_FUNCTION_ARGS)
 }
 
 /*
+ * Whether the store has no inline projection but this one.
+ */
+static bool
+is_last_inline(EsStore *store, const char *name)
+{
+	Datum		value = CStringGetTextDatum(name);
+	bool		last;
+
+	connect();
+	last = es_store_execute(store, &select_other_inline, &value, NULL) == 0;
+	SPI_finish();
+	return last;
+}
+
+/*
  * es_drop_projection(name)
  */
 Datum
@@ -793,6 +852,9 @@ es_drop_projection(PG_FUNCTION_ARGS)
 	es_store_check_owner(store);
 	projection = es_projection_lock(store, name);
 
+	/* the lock that dropping the trigger takes, and not first a weaker one */
+	if (projection->is_inline && is_last_inline(store, name))
+		(void) lock_out_appends(store, AccessExclusiveLock);
 	es_store_call(store, "es_forget_rebuild(%s::pg_catalog.name, %s::pg_catalog.text)",
 				  quote_literal_cstr(NameStr(store->name)), quote_literal_cstr(name));
 	value = CStringGetTextDatum(name);

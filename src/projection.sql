@@ -118,7 +118,14 @@ BEGIN
         CREATE OR REPLACE VIEW %1$I.progress AS
             SELECT r.projection AS name,
                    'rebuild'::text AS kind,
-                   r.phase,
+                   CASE WHEN EXISTS (
+                       SELECT FROM pg_locks l
+                         JOIN pg_class c ON c.oid = l.classid
+                        WHERE l.locktype = 'advisory' AND l.objsubid = 8192
+                          AND c.relname = 'events' AND c.relnamespace = (SELECT n.oid FROM pg_namespace n WHERE n.nspname = %1$L)
+                          AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+                          AND l.objid::bigint = hashtext(r.projection)::bigint & 4294967295)
+                        THEN r.phase ELSE 'interrupted' END AS phase,
                    r.done,
                    r.total,
                    r.started_at,
@@ -129,7 +136,7 @@ BEGIN
               FROM %1$I.rebuilds r
              CROSS JOIN LATERAL (SELECT r.done / nullif(extract(epoch FROM r.updated_at - r.started_at), 0)) s (rate);
         COMMENT ON VIEW %1$I.progress IS
-            'Long work under way, such as rebuilds: its phase, events done and in total, events a second'
+            'Long work under way, such as rebuilds: its phase (interrupted: its session has gone, and the next es_rebuild() starts anew), events done and in total, events a second'
     $ddl$, name);
 END
 $$;

@@ -24,6 +24,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
+#include "waitpoint.h"
 #include "work.h"
 
 /* From one step of a run to the next. */
@@ -134,8 +135,10 @@ run_part(void *arg)
 	part->prepared = true;
 	slice->script = part->async->script;
 	es_slice_run(slice, part->nevents);
+	ES_WAIT_POINT("run: slice");
 	es_projection_set_position(part->store, part->projection->name, position,
 							   part->nevents);
+	ES_WAIT_POINT("run: moved");
 }
 
 /*

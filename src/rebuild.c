@@ -31,16 +31,14 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "pgstat.h"
 #include "shadow.h"
-#include "storage/latch.h"
 #include "storage/lmgr.h"
-#include "storage/proc.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "waitpoint.h"
 #include "work.h"
 
 PG_FUNCTION_INFO_V1(es_rebuild);
@@ -50,9 +48,6 @@ PG_FUNCTION_INFO_V1(es_verify_projection);
 
 /* field 4 of the lock tag; SQL's advisory locks use 1 and 2 */
 #define REBUILD_TAG		0x2000
-
-/* milliseconds that the swap waits for a lock at first, and between attempts */
-#define SWAP_PATIENCE	50
 
 static const EsQuery update_progress = {
 	"UPDATE {es}.rebuilds SET phase = $2, position = $3,"
@@ -184,6 +179,7 @@ fill_to(EsStore *store, Rebuild *rebuild, EsShadows *shadows, int64 upto,
 	es_shadow_run(shadows, slice);
 	*position = slice->position;
 	rebuild->caught_up = slice->done;
+	ES_WAIT_POINT("rebuild: slice");
 	note_progress(store, rebuild, *position, nevents);
 	es_slice_end(slice);
 }
@@ -222,6 +218,7 @@ make_indexes(void *arg)
 	get_projection(rebuild, es_projection_get(store, rebuild->name, ES_SEE_ALL));
 	EsShadows  *shadows = es_shadow_open(store, projection, REBUILD_PREFIX);
 
+	ES_WAIT_POINT("rebuild: index");
 	for (int i = 0; i < shadows->count; i++)
 		es_store_call(store, "es_index_shadow(%s::pg_catalog.name, %u::pg_catalog.regclass, '%s'::pg_catalog.text, true)",
 					  quote_literal_cstr(NameStr(store->name)),
@@ -268,12 +265,15 @@ swap(void *arg)
 		LockRelationOid(es_shadow_of(shadows, order[i]), AccessExclusiveLock);
 	}
 
+	ES_WAIT_POINT("rebuild: locked");
+
 	/* it may have been changed before we got the lock */
 	shadows = es_shadow_open(store, projection, REBUILD_PREFIX);
 	es_shadow_swap(shadows);
 	if (projection->next.text !=NULL)
 		es_projection_set_body(store, rebuild->name, &rebuild->body);
 	es_projection_set_position(store, rebuild->name, Max(position, upto), 0);
+	ES_WAIT_POINT("rebuild: swapped");
 }
 
 /*
@@ -327,24 +327,19 @@ fill_all(Rebuild *rebuild, const char *phase)
 }
 
 /*
- * Tries to swap until it has all locks at once.  Its patience grows to less than
- * what would be called a deadlock, so that it is never in the end another's
- * transaction that is cancelled; but if that does not help for long, beyond: an
- * autovacuum of the events table gives way only then.
+ * Tries to swap until it has all locks at once.
  */
 static void
 swap_in_the_end(Rebuild *rebuild)
 {
+	ES_WAIT_POINT("rebuild: filled");
 	rebuild->phase = "swap";
-	rebuild->patience = SWAP_PATIENCE;
-	for (int attempt = 1; !do_part(rebuild, swap); attempt++)
+	for (int attempt = 1;; attempt++)
 	{
-		int			most = attempt < 10 ? DeadlockTimeout / 2 : DeadlockTimeout * 3 / 2;
-
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 rebuild->patience * 4, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		rebuild->patience = Max(Min(rebuild->patience * 2, most), 1);
+		rebuild->patience = es_floor_patience(attempt);
+		if (do_part(rebuild, swap))
+			break;
+		es_floor_pause(attempt);
 		fill_all(rebuild, "swap");
 	}
 }

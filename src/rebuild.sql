@@ -193,9 +193,11 @@ AS $$
 DECLARE
     shadows name[];
 BEGIN
-    EXECUTE format('DELETE FROM %I.rebuilds WHERE projection = $1 RETURNING shadows', store)
+    EXECUTE format('SELECT shadows FROM %I.rebuilds WHERE projection = $1', store)
        INTO shadows USING projection;
+    -- in this order: a rebuild under way notes its progress while it fills them
     PERFORM @extschema@.es_drop_shadows(store, shadows);
+    EXECUTE format('DELETE FROM %I.rebuilds WHERE projection = $1', store) USING projection;
 END
 $$;
 
@@ -207,11 +209,24 @@ CREATE FUNCTION @extschema@.es_begin_rebuild(store name, projection text, all_in
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    other text;
+    shared regclass;
     tables regclass[];
     types text[];
     total bigint;
 BEGIN
     PERFORM @extschema@.es_forget_rebuild(store, projection);
+    EXECUTE format('SELECT d.name, t.table_ FROM %1$I.projection_definitions d CROSS JOIN unnest(d.tables) t (table_)'
+                   ' WHERE d.name <> $1 AND t.table_ IN'
+                   ' (SELECT unnest(o.tables) FROM %1$I.projection_definitions o WHERE o.name = $1)'
+                   ' ORDER BY 1 LIMIT 1', store)
+       INTO other, shared USING projection;
+    IF other IS NOT NULL THEN
+        RAISE EXCEPTION 'projection "%" cannot be rebuilt, since "%" is a table of projection "%", too', projection, shared, other
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  DETAIL = 'The rebuilt table would lack what the other projection wrote to it.',
+                  HINT = 'Give each projection tables of its own, or make one projection of the two.';
+    END IF;
     EXECUTE format('SELECT tables, CASE WHEN next_script IS NULL THEN types ELSE next_types END'
                    ' FROM %I.projection_definitions WHERE name = $1', store)
        INTO tables, types USING projection;
@@ -226,6 +241,31 @@ $$;
 
 COMMENT ON FUNCTION @extschema@.es_begin_rebuild(name, text, boolean) IS
     'Puts the shadows of a projection''s tables in place; called by es_rebuild()';
+
+CREATE FUNCTION @extschema@.es_check_shadow(original regclass, shadow regclass) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    name text;
+BEGIN
+    SELECT c.conname INTO name
+      FROM pg_constraint c
+     WHERE c.conrelid = original AND c.contype = 'c'
+       AND NOT EXISTS (SELECT FROM pg_constraint s
+                        WHERE s.conrelid = shadow AND s.contype = 'c' AND s.conname = c.conname
+                          AND pg_get_constraintdef(s.oid) = pg_get_constraintdef(c.oid))
+     LIMIT 1;
+    IF name IS NOT NULL THEN
+        RAISE EXCEPTION 'constraint "%" of table "%" was created or changed while it was being rebuilt', name, original
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Call es_rebuild() again.';
+    END IF;
+END
+$$;
+
+COMMENT ON FUNCTION @extschema@.es_check_shadow(regclass, regclass) IS
+    'Raises 55000 where a table got a check that its shadow''s rows did not pass; called by es_rebuild() before it swaps contents';
 
 CREATE FUNCTION @extschema@.es_check_keys(original regclass) RETURNS void
     LANGUAGE plpgsql

@@ -138,22 +138,38 @@ run_error_context(void *arg)
 }
 
 /*
+ * Returns the store of the projection that is running just now, and its name;
+ * NULL if none is.
+ */
+EsStore *
+es_script_projection(const char **name)
+{
+	for (Run *run = innermost; run != NULL; run = run->outer)
+	{
+		if (run->script->source.kind == ES_SCRIPT_PROJECTION)
+		{
+			*name = run->script->source.name;
+			return run->script->store;
+		}
+	}
+	return NULL;
+}
+
+/*
  * Raises 55000 where a projection is running: events come from decisions, and a
  * read model that made some would make them again with every rebuild.
  */
 void
 es_script_check_append(void)
 {
-	for (Run *run = innermost; run != NULL; run = run->outer)
-	{
-		if (run->script->source.kind == ES_SCRIPT_PROJECTION)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("projection \"%s\" must not append events",
-							run->script->source.name),
-					 errdetail("It would append them again whenever it is rebuilt."),
-					 errhint("Append from a handler, which runs once for each event.")));
-	}
+	const char *name;
+
+	if (es_script_projection(&name) != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("projection \"%s\" must not append events", name),
+				 errdetail("It would append them again whenever it is rebuilt."),
+				 errhint("Append from a handler, which runs once for each event.")));
 }
 
 /* A walk over the queries of a script. */

@@ -29,7 +29,6 @@
 #include "parser/parsetree.h"
 #include "shadow.h"
 #include "storage/lmgr.h"
-#include "tcop/utility.h"
 #include "utils/lsyscache.h"
 #include "utils/plancache.h"
 #include "utils/rel.h"
@@ -38,7 +37,6 @@
 static EsShadows *active = NULL;
 
 static planner_hook_type next_planner = NULL;
-static ProcessUtility_hook_type next_utility = NULL;
 
 /*
  * Returns the shadow of a table or of an index of one, or InvalidOid.
@@ -61,10 +59,13 @@ redirected(Oid relid)
 	return relid;
 }
 
-static bool
-is_shadow(Oid relid)
+/*
+ * Whether a table is a shadow that is being filled.
+ */
+bool
+es_shadow_is(Oid relid)
 {
-	for (int i = 0; i < active->count; i++)
+	for (int i = 0; active != NULL && i < active->count; i++)
 	{
 		if (active->shadows[i] == relid)
 			return true;
@@ -120,7 +121,7 @@ redirect_walker(Node *node, void *arg)
 		{
 			Oid			target = rt_fetch(query->resultRelation, query->rtable)->relid;
 
-			if (!is_shadow(target) &&
+			if (!es_shadow_is(target) &&
 				get_rel_persistence(target) != RELPERSISTENCE_TEMP)
 				ereport(ERROR,
 						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -146,49 +147,13 @@ plan(Query *query, const char *query_string, int options, ParamListInfo params)
 }
 
 /*
- * Utility commands go past the planner, so a function must not TRUNCATE, say.
- */
-static void
-run_utility(PlannedStmt *pstmt, const char *query_string, bool read_only_tree,
-			ProcessUtilityContext context, ParamListInfo params,
-			QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
-{
-	if (active != NULL)
-	{
-		switch (nodeTag(pstmt->utilityStmt))
-		{
-			case T_CallStmt:
-			case T_ClosePortalStmt:
-			case T_DeclareCursorStmt:
-			case T_DoStmt:
-			case T_ExplainStmt:
-			case T_FetchStmt:
-			case T_VariableSetStmt:
-			case T_VariableShowStmt:
-				break;
-			default:
-				ereport(ERROR,
-						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						 errmsg("projection \"%s\" runs %s, and so it cannot be rebuilt",
-								active->projection,
-								GetCommandTagName(CreateCommandTag(pstmt->utilityStmt))),
-						 errhint("Use SELECT, INSERT, UPDATE, DELETE and MERGE, also in the functions that the script calls.")));
-		}
-	}
-	(next_utility != NULL ? next_utility : standard_ProcessUtility)
-		(pstmt, query_string, read_only_tree, context, params, env, dest, qc);
-}
-
-/*
- * Sets up the hooks.  Called once, when the library is loaded.
+ * Sets up the hook.  Called once, when the library is loaded.
  */
 void
 es_shadow_init(void)
 {
 	next_planner = planner_hook;
 	planner_hook = plan;
-	next_utility = ProcessUtility_hook;
-	ProcessUtility_hook = run_utility;
 }
 
 /*
@@ -242,9 +207,11 @@ es_shadow_open(EsStore *store, const EsProjection *projection, const char *prefi
 		shadows->shadows[i] = es_shadow_of(shadows, shadows->tables[i]);
 		if (table != NULL && OidIsValid(shadows->shadows[i]))
 		{
-			shadow = table_open(shadows->shadows[i], AccessShareLock);
-			fits = same_layout(RelationGetDescr(table), RelationGetDescr(shadow));
-			table_close(shadow, NoLock);
+			shadow = try_table_open(shadows->shadows[i], AccessShareLock);
+			fits = shadow != NULL &&
+				same_layout(RelationGetDescr(table), RelationGetDescr(shadow));
+			if (shadow != NULL)
+				table_close(shadow, NoLock);
 		}
 		if (table != NULL)
 			table_close(table, NoLock);

@@ -26,6 +26,7 @@ extern EsShadows *es_shadow_open(EsStore *store, const EsProjection *projection,
 								 const char *prefix);
 extern char *es_shadow_list(const EsProjection *projection);
 extern Oid	es_shadow_of(const EsShadows *shadows, Oid relid);
+extern bool es_shadow_is(Oid relid);
 extern void es_shadow_run(EsShadows *shadows, EsSlice *slice);
 extern void es_shadow_swap(EsShadows *shadows);
 

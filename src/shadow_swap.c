@@ -159,8 +159,12 @@ rename_toast(Oid table)
 void
 es_shadow_swap(EsShadows *shadows)
 {
-	Relation	classes = table_open(RelationRelationId, RowExclusiveLock);
+	Relation	classes;
 
+	for (int i = 0; i < shadows->count; i++)
+		es_store_call(shadows->store, "es_check_shadow(%u::pg_catalog.regclass, %u::pg_catalog.regclass)",
+					  shadows->tables[i], shadows->shadows[i]);
+	classes = table_open(RelationRelationId, RowExclusiveLock);
 	for (int i = 0; i < shadows->count; i++)
 		swap_table(shadows, classes, shadows->tables[i], shadows->shadows[i]);
 	table_close(classes, RowExclusiveLock);
