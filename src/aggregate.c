@@ -4,7 +4,9 @@
  *		How the events of a category fold into state: the definitions.
  *
  * A definition is a row of the store's table of aggregates.  A backend keeps
- * what it looked up, also that there is none, until the store's epoch moves on.
+ * what it looked up, and which categories have one, until the store's epoch moves
+ * on: so a stream of a category without costs no query, and no memory either,
+ * however many such categories there are.
  * A definition that went stale may still be in use further up the call stack,
  * so its memory is handed to the transaction and goes with it.
  *
@@ -20,6 +22,7 @@
 #include "catalog.h"
 #include "catalog/pg_type.h"
 #include "common/cryptohash.h"
+#include "common/hashfn.h"
 #include "common/sha2.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -51,6 +54,18 @@ typedef struct AggregateEntry
 
 static HTAB *aggregates = NULL;
 
+/* the store whose categories are all in there, and its epoch then */
+static EsStore *listed = NULL;
+static uint64 listed_epoch = 0;
+
+/* the one that was asked for last: mostly the next one, too */
+static AggregateEntry *latest = NULL;
+
+static const EsQuery select_categories = {
+	"SELECT category FROM {es}.aggregates",
+	0, {0}
+};
+
 static const EsQuery select_aggregate = {
 	"SELECT a.apply, a.rules, a.initial, a.snapshot_every, a.snapshots_kept,"
 	" a.code_version, a.search_path, d.decide, d.search_path"
@@ -71,6 +86,24 @@ static const EsQuery upsert_aggregate = {
 	8, {TEXTOID, TEXTOID, INT4OID, INT4OID, TEXTOID, JSONBOID, JSONBOID, TEXTOID}
 };
 
+/* The category is mostly much shorter than the key. */
+static uint32
+hash_key(const void *key, Size size)
+{
+	const char *category = ((const AggregateKey *) key)->category;
+
+	return hash_bytes((const unsigned char *) category, strlen(category));
+}
+
+static int
+compare_keys(const void *a, const void *b, Size size)
+{
+	const AggregateKey *key = a;
+	const AggregateKey *other = b;
+
+	return key->store != other->store || strcmp(key->category, other->category) != 0;
+}
+
 /*
  * Sets up the cache.  Called once, when the library is loaded.
  */
@@ -81,8 +114,10 @@ es_aggregate_init(void)
 
 	ctl.keysize = sizeof(AggregateKey);
 	ctl.entrysize = sizeof(AggregateEntry);
+	ctl.hash = hash_key;
+	ctl.match = compare_keys;
 	aggregates = hash_create("eventsourcing aggregates", 16, &ctl,
-							 HASH_ELEM | HASH_BLOBS);
+							 HASH_ELEM | HASH_FUNCTION | HASH_COMPARE);
 }
 
 /*
@@ -152,6 +187,61 @@ es_aggregate_is_untouched(EsStore *store, const EsAggregate *aggregate)
 }
 
 /*
+ * Makes sure that every category with a definition has an entry.
+ */
+static void
+list_categories(EsStore *store)
+{
+	uint64		epoch = store->epoch;
+	uint64		nrows;
+
+	SPI_connect();
+	nrows = es_store_execute(store, &select_categories, NULL, NULL);
+	for (uint64 i = 0; i < nrows; i++)
+	{
+		AggregateKey key = {0};
+		AggregateEntry *entry;
+		bool		found;
+
+		key.store = store;
+		strlcpy(key.category, SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1),
+				sizeof(key.category));
+		entry = hash_search(aggregates, &key, HASH_ENTER, &found);
+		if (!found)
+		{
+			entry->epoch = 0;
+			entry->aggregate = NULL;
+		}
+	}
+	SPI_finish();
+	listed = store;
+	listed_epoch = epoch;
+}
+
+/*
+ * Returns the entry of a category, or NULL where none is defined.
+ */
+static AggregateEntry *
+find_entry(EsStore *store, const char *category, int length)
+{
+	AggregateKey key;
+	AggregateEntry *entry;
+
+	if (latest != NULL && latest->key.store == store &&
+		strncmp(latest->key.category, category, length) == 0 &&
+		latest->key.category[length] == '\0')
+		return latest;
+
+	key.store = store;
+	memcpy(key.category, category, length);
+	key.category[length] = '\0';
+	entry = hash_search(aggregates, &key, HASH_FIND, NULL);
+	if (entry != NULL)
+		latest = entry;
+	return entry;
+}
+
+/*
  * Returns the aggregate of a stream's category, or NULL where none is defined.
  * It lives at least to the end of the transaction.
  */
@@ -162,24 +252,18 @@ es_aggregate_find(EsStore *store, Datum stream)
 	char	   *start = VARDATA_ANY(name);
 	int			length = VARSIZE_ANY_EXHDR(name);
 	char	   *dash = memchr(start, '-', length);
-	AggregateKey key;
 	AggregateEntry *entry;
-	bool		found;
 
 	if (dash != NULL)
 		length = dash - start;
 	if (length > MAX_CATEGORY_LENGTH)
 		return NULL;
 
-	memset(&key, 0, sizeof(key));
-	key.store = store;
-	memcpy(key.category, start, length);
-	entry = hash_search(aggregates, &key, HASH_ENTER, &found);
-	if (!found)
-	{
-		entry->epoch = 0;
-		entry->aggregate = NULL;
-	}
+	if (listed != store || listed_epoch != store->epoch)
+		list_categories(store);
+	entry = find_entry(store, start, length);
+	if (entry == NULL)
+		return NULL;
 	if (entry->epoch != store->epoch ||
 		(entry->aggregate != NULL && !es_aggregate_is_untouched(store, entry->aggregate)))
 		look_up(entry);

@@ -160,7 +160,7 @@ es_execute(PG_FUNCTION_ARGS)
 		CHECK_FOR_INTERRUPTS();
 		if (queue)
 		{
-			if (!es_log_tip(store, PointerGetDatum(stream)).ours)
+			if (!es_log_tip(store, PointerGetDatum(stream), 0).ours)
 				es_queue_join(store, stream);
 			/* who waited decides by what is defined now */
 			AcceptInvalidationMessages();

@@ -89,9 +89,9 @@ tag_position(const LOCKTAG *tag)
  * none, and the LSN of the page that says so.
  */
 static int64
-last_position(EsStore *store, XLogRecPtr *lsn)
+last_position(EsStore *store, LOCKMODE lockmode, XLogRecPtr *lsn)
 {
-	Relation	rel = relation_open(store->sequence, AccessShareLock);
+	Relation	rel = relation_open(store->sequence, lockmode);
 	Buffer		buf = ReadBuffer(rel, 0);
 	Page		page;
 	ItemId		lp;
@@ -122,7 +122,7 @@ es_floor_check(EsStore *store)
 {
 	int64		highest = es_log_last_position(store);
 	XLogRecPtr	lsn;
-	int64		last = last_position(store, &lsn);
+	int64		last = last_position(store, AccessShareLock, &lsn);
 
 	if (last < highest)
 		ereport(ERROR,
@@ -156,7 +156,8 @@ es_floor_enter(EsStore *store)
 
 	/* see es_floor_settle() */
 	LockRelationOid(store->events, RowExclusiveLock);
-	make_tag(&store->floor, store, last_position(store, &lsn));
+	/* the lock that drawing a position takes */
+	make_tag(&store->floor, store, last_position(store, RowExclusiveLock, &lsn));
 	(void) LockAcquire(&store->floor, ShareLock, false, false);
 }
 
@@ -174,7 +175,7 @@ es_floor_settle(EsStore *store)
 	int64		last;
 
 	LockRelationOid(store->events, ShareRowExclusiveLock);
-	last = last_position(store, &lsn);
+	last = last_position(store, AccessShareLock, &lsn);
 	XLogFlush(lsn);
 	return last;
 }
@@ -289,7 +290,7 @@ es_floor_safe(EsStore *store)
 
 	if (store->sequence_checked != store->epoch)
 		es_floor_check(store);
-	safe = last_position(store, &lsn);
+	safe = last_position(store, AccessShareLock, &lsn);
 	XLogFlush(lsn);
 
 	locks = GetLockStatusData();

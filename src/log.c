@@ -18,16 +18,17 @@
 
 /*
  * Returns the last event of a stream: all rows, whoever asks, as of now.  It
- * asks in order to append, and so takes the lock that appending takes.
+ * asks in order to append, and so takes the lock that appending takes.  The
+ * version expected, where it is positive, only tells where to look first.
  */
 EsTip
-es_log_tip(EsStore *store, Datum stream)
+es_log_tip(EsStore *store, Datum stream, int64 expected)
 {
 	Relation	rel = es_log_heap_open(store, RowExclusiveLock, ACL_NO_RIGHTS);
 
 	if (rel == NULL)
 		return es_log_spi_tip(store, stream);
-	return es_log_heap_tip(store, rel, stream);
+	return es_log_heap_tip(store, rel, stream, expected);
 }
 
 /*

@@ -90,7 +90,7 @@ typedef struct EsPositionRange
 	ArrayType  *tags;
 } EsPositionRange;
 
-extern EsTip es_log_tip(EsStore *store, Datum stream);
+extern EsTip es_log_tip(EsStore *store, Datum stream, int64 expected);
 extern int	es_log_find_ids(EsStore *store, Datum stream, int nevents,
 							const EsNewEvent *events, EsKnownId **known);
 extern bool es_log_insert(EsStore *store, Datum stream, const EsTip *tip,

@@ -4,12 +4,19 @@
  *		Inserting into the events table without the executor.
  *
  * The rule is that of INSERT ... ON CONFLICT DO NOTHING, whose steps these are:
- * wait for whoever is inserting the same key; insert the first event
- * speculatively, so that a rival who comes first can still be given way to;
- * fill the indexes, the unique ones without raising; confirm, or kill the tuple
- * and start again.  One step is missing on purpose: within REPEATABLE READ a
- * rival that the snapshot does not see is no serialization failure, but an
- * ordinary conflict of versions, and the caller gets to tell it.
+ * wait for whoever is inserting the same key; insert the first event such that
+ * a rival who comes first can still be given way to; fill the indexes, the
+ * unique ones without raising; or take the tuple back and start again.  One step
+ * is missing on purpose: within REPEATABLE READ a rival that the snapshot does
+ * not see is no serialization failure, but an ordinary conflict of versions, and
+ * the caller gets to tell it.
+ *
+ * The executor inserts speculatively, which takes a lock and, to confirm the
+ * tuple, a WAL record more.  A plain tuple does as well, deleted again if it
+ * lost, where nobody else is told of it: rivals may then wait for the end of
+ * our transaction a second time, for nothing, but not for ever, since we wait
+ * for none who came after us.  Logical decoding is told of it, so there, and for
+ * what else the executor's code has to fill, the insertion is speculative.
  *
  * Who got the first version has them all, because versions have no gaps: the
  * further events go in with a plain multi-insert.
@@ -29,8 +36,10 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/catalog.h"
 #include "catalog/index.h"
 #include "commands/trigger.h"
+#include "common/hashfn.h"
 #include "compat.h"
 #include "executor/executor.h"
 #include "log_heap.h"
@@ -51,6 +60,7 @@ typedef struct Insertion
 	Relation	indexes[ES_LOG_NINDEXES];	/* NULL where there is nothing to
 											 * insert */
 	CommandId	cid;
+	bool		speculative;
 
 	/* these only with further indexes or with triggers */
 	EState	   *estate;
@@ -71,23 +81,72 @@ read_tip(EsTip *tip, TupleTableSlot *slot)
 }
 
 /*
- * Fills in the last event of a stream that the snapshot sees, if there is one.
- * Returns false where an insertion in flight is beyond it (the dirty snapshot
- * only).
+ * The version that a stream was seen to have reached, by the hash of its name:
+ * where to begin to look for its tip.  Versions only grow, so it is good for as
+ * long as it exists; of one that was rolled back nothing is found, and then the
+ * look goes over the whole stream.
+ */
+#define TIP_HINTS	64
+
+typedef struct TipHint
+{
+	Oid			events;
+	uint64		hash;
+	int64		version;
+}			TipHint;
+
+static TipHint tip_hints[TIP_HINTS];
+
+static TipHint *
+hint_for(Relation rel, Datum stream, uint64 *hash)
+{
+	*hash = hash_bytes_extended((unsigned char *) VARDATA_ANY(DatumGetPointer(stream)),
+								VARSIZE_ANY_EXHDR(DatumGetPointer(stream)), 0);
+	return &tip_hints[*hash % TIP_HINTS];
+}
+
+static int64
+recall_version(Relation rel, Datum stream)
+{
+	uint64		hash;
+	TipHint    *hint = hint_for(rel, stream, &hash);
+
+	return hint->hash == hash && hint->events == RelationGetRelid(rel) ? hint->version : 0;
+}
+
+static void
+remember_version(Relation rel, Datum stream, int64 version)
+{
+	uint64		hash;
+	TipHint    *hint = hint_for(rel, stream, &hash);
+
+	hint->events = RelationGetRelid(rel);
+	hint->hash = hash;
+	hint->version = version;
+}
+
+/*
+ * Fills in the last event of a stream that the snapshot sees, if there is one;
+ * "from" is a version that it probably has.  Returns false where an insertion in
+ * flight is beyond it (the dirty snapshot only).
  */
 static bool
-find_tip(Relation rel, Relation index, Datum stream, Snapshot snapshot,
+find_tip(Relation rel, Relation index, Datum stream, int64 from, Snapshot snapshot,
 		 TupleTableSlot *slot, EsTip *tip)
 {
-	ScanKeyData key;
+	ScanKeyData keys[2];
 	IndexScanDesc scan;
+	int			nkeys = from > 1 ? 2 : 1;
 	bool		alone = true;
 
 	memset(tip, 0, sizeof(*tip));
-	ScanKeyEntryInitialize(&key, 0, 1, BTEqualStrategyNumber, InvalidOid,
+	ScanKeyEntryInitialize(&keys[0], 0, 1, BTEqualStrategyNumber, InvalidOid,
 						   index->rd_indcollation[0], F_TEXTEQ, stream);
-	scan = index_beginscan(rel, index, snapshot, NULL, 1, 0);
-	index_rescan(scan, &key, 1, NULL, 0);
+	/* else a scan would take in all of the stream that is on the leaf page */
+	ScanKeyEntryInitialize(&keys[1], 0, 2, BTGreaterEqualStrategyNumber, InvalidOid,
+						   InvalidOid, F_INT8GE, Int64GetDatum(from));
+	scan = index_beginscan(rel, index, snapshot, NULL, nkeys, 0);
+	index_rescan(scan, keys, nkeys, NULL, 0);
 	if (index_getnext_slot(scan, BackwardScanDirection, slot))
 	{
 		if (snapshot->snapshot_type == SNAPSHOT_DIRTY &&
@@ -98,6 +157,8 @@ find_tip(Relation rel, Relation index, Datum stream, Snapshot snapshot,
 	}
 	index_endscan(scan);
 	ExecClearTuple(slot);
+	if (alone && tip->version == 0 && nkeys > 1)
+		return find_tip(rel, index, stream, 0, snapshot, slot, tip);
 	return alone;
 }
 
@@ -110,16 +171,17 @@ find_tip(Relation rel, Relation index, Datum stream, Snapshot snapshot,
  * where what was read has to be remembered.
  */
 EsTip
-es_log_heap_tip(EsStore *store, Relation rel, Datum stream)
+es_log_heap_tip(EsStore *store, Relation rel, Datum stream, int64 expected)
 {
 	Relation	index = index_open(store->shape->indexes[ES_LOG_BY_VERSION], RowExclusiveLock);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	SnapshotData dirty;
+	int64		from = expected > 0 ? expected : recall_version(rel, stream);
 	EsTip		tip;
 
 	InitDirtySnapshot(dirty);
 	if (!IsolationIsSerializable() &&
-		find_tip(rel, index, stream, &dirty, slot, &tip))
+		find_tip(rel, index, stream, from, &dirty, slot, &tip))
 		tip.alone = true;
 	else
 	{
@@ -127,7 +189,7 @@ es_log_heap_tip(EsStore *store, Relation rel, Datum stream)
 
 		CommandCounterIncrement();
 		latest = RegisterSnapshot(GetLatestSnapshot());
-		(void) find_tip(rel, index, stream, latest, slot, &tip);
+		(void) find_tip(rel, index, stream, from, latest, slot, &tip);
 		UnregisterSnapshot(latest);
 	}
 	ExecDropSingleTupleTableSlot(slot);
@@ -187,6 +249,8 @@ begin_insertion(Insertion * in, EsStore *store, Relation rel, bool with_ids)
 	in->shape = store->shape;
 	in->rel = rel;
 	in->cid = GetCurrentCommandId(true);
+	in->speculative = RelationIsLogicallyLogged(rel) ||
+		list_length(indexes) > ES_LOG_NINDEXES;
 	if (in->shape->after_triggers || list_length(indexes) > ES_LOG_NINDEXES)
 		begin_executor(in, list_length(indexes));
 
@@ -261,12 +325,12 @@ get_key(const TupleTableSlot *slot, EsLogIndex kind, Datum *key)
 }
 
 /*
- * Fills one of the indexes.  Returns false, where the insertion is a
- * speculative one, if somebody else has the key, or may get it.
+ * Fills one of the indexes.  Returns false, where the tuple can still give way,
+ * if somebody else has the key, or may get it.
  */
 static bool
 insert_index_entry(Insertion * in, EsLogIndex kind, TupleTableSlot *slot,
-				   bool speculative)
+				   bool yielding)
 {
 	static const bool nulls[ES_LOG_MAXKEYS] = {false};
 	Datum		key[ES_LOG_MAXKEYS];
@@ -276,7 +340,7 @@ insert_index_entry(Insertion * in, EsLogIndex kind, TupleTableSlot *slot,
 	if (in->indexes[kind] == NULL || !get_key(slot, kind, key))
 		return true;
 	if (in->indexes[kind]->rd_index->indisunique)
-		check = speculative ? UNIQUE_CHECK_PARTIAL : UNIQUE_CHECK_YES;
+		check = yielding ? UNIQUE_CHECK_PARTIAL : UNIQUE_CHECK_YES;
 	unique = index_insert(in->indexes[kind], key, (bool *) nulls, &slot->tts_tid,
 						  in->rel, check, false, &in->shape->index_infos[kind]);
 	return unique || check != UNIQUE_CHECK_PARTIAL;
@@ -286,14 +350,14 @@ insert_index_entry(Insertion * in, EsLogIndex kind, TupleTableSlot *slot,
  * The same for the indexes that are not ours.
  */
 static bool
-insert_other_entries(Insertion * in, TupleTableSlot *slot, bool speculative)
+insert_other_entries(Insertion * in, TupleTableSlot *slot, bool yielding)
 {
 	bool		conflict = false;
 
 	if (in->others == NULL || in->others->ri_NumIndices == 0)
 		return true;
-	list_free(ExecInsertIndexTuples(in->others, slot, in->estate, false, speculative,
-									speculative ? &conflict : NULL, NIL, false));
+	list_free(ExecInsertIndexTuples(in->others, slot, in->estate, false, yielding,
+									yielding ? &conflict : NULL, NIL, false));
 	ResetPerTupleExprContext(in->estate);
 	return !conflict;
 }
@@ -366,14 +430,46 @@ is_free(Insertion * in, TupleTableSlot *slot, bool alone)
 }
 
 static bool
-insert_entries(Insertion * in, TupleTableSlot *slot, bool speculative)
+insert_entries(Insertion * in, TupleTableSlot *slot, bool yielding)
 {
 	for (int kind = 0; kind < ES_LOG_NINDEXES; kind++)
 	{
-		if (!insert_index_entry(in, kind, slot, speculative))
+		if (!insert_index_entry(in, kind, slot, yielding))
 			return false;
 	}
-	return insert_other_entries(in, slot, speculative);
+	return insert_other_entries(in, slot, yielding);
+}
+
+/*
+ * The two ways to insert a tuple that can still give way.
+ */
+static bool
+insert_speculatively(Insertion * in, TupleTableSlot *slot)
+{
+	TransactionId xid = GetCurrentTransactionId();
+	uint32		token = SpeculativeInsertionLockAcquire(xid);
+	bool		inserted;
+
+	table_tuple_insert_speculative(in->rel, slot, in->cid, 0, NULL, token);
+	inserted = insert_entries(in, slot, true);
+	table_tuple_complete_speculative(in->rel, slot, token, inserted);
+	/* wake up who waits for our decision */
+	SpeculativeInsertionLockRelease(xid);
+	return inserted;
+}
+
+static bool
+insert_or_delete(Insertion * in, TupleTableSlot *slot)
+{
+	table_tuple_insert(in->rel, slot, in->cid, 0, NULL);
+	if (insert_entries(in, slot, true))
+		return true;
+
+	CommandCounterIncrement();
+	simple_table_tuple_delete(in->rel, &slot->tts_tid, SnapshotSelf);
+	CommandCounterIncrement();
+	in->cid = GetCurrentCommandId(true);
+	return false;
 }
 
 /*
@@ -386,17 +482,10 @@ insert_first(Insertion * in, TupleTableSlot *slot, bool alone)
 
 	while (!inserted)
 	{
-		TransactionId xid = GetCurrentTransactionId();
-		uint32		token;
-
 		if (!is_free(in, slot, alone))
 			return false;
-		token = SpeculativeInsertionLockAcquire(xid);
-		table_tuple_insert_speculative(in->rel, slot, in->cid, 0, NULL, token);
-		inserted = insert_entries(in, slot, true);
-		table_tuple_complete_speculative(in->rel, slot, token, inserted);
-		/* wake up who waits for our decision */
-		SpeculativeInsertionLockRelease(xid);
+		inserted = in->speculative ? insert_speculatively(in, slot) :
+			insert_or_delete(in, slot);
 		alone = false;
 	}
 	return true;
@@ -551,6 +640,8 @@ es_log_heap_insert(EsStore *store, Relation rel, Datum stream, const EsTip *tip,
 			insert_further(&in, stream, tip->version + 2, recorded_at,
 						   nevents - 1, events + 1);
 	}
+	if (inserted)
+		remember_version(rel, stream, tip->version + nevents);
 	ExecDropSingleTupleTableSlot(slot);
 	end_insertion(&in, inserted);
 	table_close(rel, NoLock);

@@ -68,7 +68,8 @@ typedef struct EsLogShape
 extern Relation es_log_heap_open(EsStore *store, LOCKMODE lockmode, AclMode right);
 
 /* log_heap.c: these close the relation that es_log_heap_open() returned */
-extern EsTip es_log_heap_tip(EsStore *store, Relation rel, Datum stream);
+extern EsTip es_log_heap_tip(EsStore *store, Relation rel, Datum stream,
+							 int64 expected);
 extern bool es_log_heap_insert(EsStore *store, Relation rel, Datum stream,
 							   const EsTip *tip, TimestampTz recorded_at,
 							   int nevents, const EsNewEvent *events, bool raise);

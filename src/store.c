@@ -390,15 +390,34 @@ validate(EsStore *store)
  * sessions' changes, and what keeps them from making more.
  */
 static EsStore *
-lock(EsStore *store)
+lock(EsStore *store, LOCKMODE lockmode)
 {
 	/* a lock that we have already would bring none */
 	AcceptInvalidationMessages();
 	do
 	{
 		validate(store);
-		LockRelationOid(store->events, AccessShareLock);
+		LockRelationOid(store->events, lockmode);
 	} while (!store->valid);
+	return store;
+}
+
+/*
+ * Returns the entry of the store of that name, which lives as long as the
+ * backend.
+ */
+static EsStore *
+enter(const char *name)
+{
+	NameData	key = {0};
+	EsStore    *store;
+	bool		found;
+
+	/* a name that is too long is cut, as everywhere in SQL */
+	memcpy(NameStr(key), name, pg_mbcliplen(name, strlen(name), NAMEDATALEN - 1));
+	store = hash_search(stores, NameStr(key), HASH_ENTER, &found);
+	if (!found)
+		memset((char *) store + NAMEDATALEN, 0, sizeof(EsStore) - NAMEDATALEN);
 	return store;
 }
 
@@ -410,16 +429,7 @@ lock(EsStore *store)
 EsStore *
 es_store_named(const char *name)
 {
-	NameData	key = {0};
-	EsStore    *store;
-	bool		found;
-
-	/* a name that is too long is cut, as everywhere in SQL */
-	memcpy(NameStr(key), name, pg_mbcliplen(name, strlen(name), NAMEDATALEN - 1));
-	store = hash_search(stores, NameStr(key), HASH_ENTER, &found);
-	if (!found)
-		memset((char *) store + NAMEDATALEN, 0, sizeof(EsStore) - NAMEDATALEN);
-	return lock(store);
+	return lock(enter(name), AccessShareLock);
 }
 
 /*
@@ -429,10 +439,18 @@ es_store_named(const char *name)
 EsStore *
 es_store_current(void)
 {
-	if (current != NULL && strcmp(NameStr(current->name), es_guc_store) == 0)
-		return lock(current);
-	current = es_store_named(es_guc_store);
-	return current;
+	return es_store_current_for(AccessShareLock);
+}
+
+/*
+ * The same, for who is going to take that lock on the events anyway.
+ */
+EsStore *
+es_store_current_for(LOCKMODE lockmode)
+{
+	if (current == NULL || strcmp(NameStr(current->name), es_guc_store) != 0)
+		current = enter(es_guc_store);
+	return lock(current, lockmode);
 }
 
 /*

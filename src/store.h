@@ -54,6 +54,7 @@ typedef struct EsQuery
 
 extern void es_store_init(void);
 extern EsStore *es_store_current(void);
+extern EsStore *es_store_current_for(LOCKMODE lockmode);
 extern EsStore *es_store_named(const char *name);
 extern Oid	es_store_events_or_none(void);
 extern SPIPlanPtr es_store_plan(EsStore *store, const EsQuery *query);

@@ -84,7 +84,7 @@ typedef struct Function
 {
 	bool		ready;
 	FmgrInfo	info;
-} Function;
+}			Function;
 
 struct EsUpcast
 {
@@ -385,6 +385,7 @@ call_upcaster(EsUpcast *upcast, Upcaster *upcaster, const EsEvent *event,
 {
 	EsStore    *store = upcast->registry.store;
 	Function   *function = &upcast->functions[upcaster->id];
+
 	LOCAL_FCINFO(fcinfo, 1);
 	UpcastErrorContext context = {event, upcaster};
 	ErrorContextCallback callback;
