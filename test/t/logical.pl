@@ -44,6 +44,7 @@ $publisher->safe_psql('postgres', q{
 	SELECT es_append('A-2', 'X');
 	BEGIN; SELECT es_append('A-3', 'X'); SAVEPOINT s; SELECT es_append('A-3', 'Never'); ROLLBACK TO s; SELECT es_append('A-3', 'Y'); COMMIT;
 	BEGIN; SELECT es_append('A-4', 'Never'); ROLLBACK;
+	DO $$ BEGIN PERFORM es_append('A-1', 'Never', expected_version => 0); EXCEPTION WHEN SQLSTATE 'ZE001' THEN PERFORM es_append('A-6', 'X'); END $$;
 	BEGIN; SELECT es_append('A-5', 'X'); PREPARE TRANSACTION 'p'; COMMIT PREPARED 'p'});
 $publisher->wait_for_catchup('events');
 
@@ -74,7 +75,7 @@ $subscriber->safe_psql('postgres', 'DROP SUBSCRIPTION events; SELECT es_repair_s
 is($subscriber->safe_psql('postgres', q{SELECT es_append('A-1', 'X', expected_version => 3)}), 4, 'when it has taken over it appends');
 cmp_ok($subscriber->safe_psql('postgres', 'SELECT es_head_position()'), '>', $head, 'after the last position');
 is( $subscriber->safe_psql('postgres', q{SELECT string_agg(stream || '/' || version, ' ' ORDER BY position) FROM es_read_all()}),
-	'A-1/1 A-1/2 A-1/3 A-2/1 A-3/1 A-3/2 A-5/1 A-1/4', 'and is read by position');
+	'A-1/1 A-1/2 A-1/3 A-2/1 A-3/1 A-3/2 A-6/1 A-5/1 A-1/4', 'and is read by position');
 is($subscriber->safe_psql('postgres', q{SELECT es_append('A-1', 'X', '{"n": 3}', event_id => '00000000-0000-0000-0000-000000000001')}),
 	3, 'an id that came from there is known');
 is($subscriber->safe_psql('postgres', q{SELECT * FROM es_verify() WHERE problem <> 'a setting breaks a promise'}),
