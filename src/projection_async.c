@@ -230,7 +230,8 @@ step(EsStore *store, const char *name, int64 upto, void **state)
 
 	if (async == NULL)
 	{
-		async = MemoryContextAllocZero(PortalContext, sizeof(Async));
+		/* to end(); the worker has no portal */
+		async = MemoryContextAllocZero(TopMemoryContext, sizeof(Async));
 		async->limit = ES_PROJECTION_SLICE;
 		*state = async;
 	}

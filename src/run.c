@@ -112,8 +112,13 @@ es_run_one(const EsRunKind *kind, const char *name, MemoryContext work,
 		   void (*next_transaction) (MemoryContext work))
 {
 	MemoryContext oldcontext = CurrentMemoryContext;
-	int64		upto = es_floor_safe(es_store_current());
+	int64		upto;
 	void	   *state = NULL;
+
+	/* the first look at a store reads its log, which takes a snapshot */
+	PushActiveSnapshot(GetTransactionSnapshot());
+	upto = es_floor_safe(es_store_current());
+	PopActiveSnapshot();
 
 	PG_TRY();
 	{

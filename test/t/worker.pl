@@ -57,6 +57,17 @@ comes(q(SELECT count(*) = 1 FROM effects), 'a handler runs by itself');
 sql(q(SET eventsourcing.store = 'second'; SELECT es_append('A-1', 'in the second store')));
 comes(q(SELECT count(*) = 1 FROM effects WHERE store = 'second'), 'of every store');
 
+# An async projection, too, by either way into the log.
+sql(q(CREATE TABLE seen (position bigint); SELECT es_create_projection('seen', mode => 'async', tables => '{seen}',
+	script => 'INSERT INTO seen SELECT position FROM new_events')));
+comes(q(SELECT count(*) = 1 FROM seen), 'an async projection is run');
+$node->append_conf('postgresql.conf', "eventsourcing.log_path = spi");
+$node->restart;
+sql(q(SELECT es_append('A-1', 'by SQL')));
+comes(q(SELECT count(*) = 2 FROM seen), 'also where the log is read by SQL');
+unlike(slurp_file($node->logfile), qr/ERROR/, 'without an error');
+$node->append_conf('postgresql.conf', "eventsourcing.log_path = auto");
+
 # Woken at commit, not by the naptime.
 $node->append_conf('postgresql.conf', "eventsourcing.naptime = '1h'");
 $node->reload;
