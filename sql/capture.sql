@@ -35,6 +35,13 @@ SET eventsourcing.store = 'capture_other';
 INSERT INTO customer VALUES (20, 'Fay');
 SELECT es_head_position();
 SET eventsourcing.store = 'capture';
+CREATE TABLE captured (stream text);
+SELECT es_create_projection('captured', 'INSERT INTO captured SELECT stream FROM new_events', '{captured}', replay => false);
+SET eventsourcing.store = 'no_store';
+INSERT INTO customer VALUES (21, 'Flo');
+SET eventsourcing.store = 'capture';
+SELECT * FROM captured;
+SELECT es_drop_projection('captured');
 SELECT es_stream_version('Customer-20');
 
 -- What cannot be.

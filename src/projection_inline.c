@@ -30,6 +30,7 @@
 #include "upcast.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/tuplestore.h"
@@ -383,9 +384,11 @@ es_project(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("es_project() can only be called as an AFTER INSERT statement trigger with a transition table")));
 
-	store = es_store_current();
+	/* not the current one: a table may be captured into another */
+	store = es_store_named(get_namespace_name(RelationGetNamespace(trigdata->tg_relation)));
 	if (store->events != RelationGetRelid(trigdata->tg_relation))
-		elog(ERROR, "events were inserted into another store than the current one");
+		elog(ERROR, "\"%s\" is not the events table of a store",
+			 RelationGetRelationName(trigdata->tg_relation));
 	nevents = tuplestore_tuple_count(trigdata->tg_newtable);
 	entry = get_inlines(store);
 	if (nevents == 0 || entry->count == 0)
