@@ -150,6 +150,7 @@ ISOLATION = \
 	append_savepoint \
 	execute \
 	log_path \
+	lookup_interrupted \
 	projection_create \
 	projection_rebuild \
 	projection_run \

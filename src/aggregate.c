@@ -136,6 +136,9 @@ look_up(AggregateEntry *entry)
 		MemoryContextSetParent(entry->aggregate->context, TopTransactionContext);
 	entry->aggregate = NULL;
 
+	/* if an error gets in between, nothing is known, and not that there is none */
+	entry->epoch = 0;
+
 	SPI_connect();
 	if (es_store_execute(store, &select_aggregate, &category, NULL) > 0)
 	{

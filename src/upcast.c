@@ -199,6 +199,9 @@ read_registry(Registry *registry)
 	registry->nnames = 0;
 	registry->nupcasters = 0;
 
+	/* if an error gets in between, there is none, and not an empty one */
+	registry->epoch = 0;
+
 	SPI_connect();
 	nrows = es_store_execute(store, &select_registry, NULL, NULL);
 	if (nrows > 0)
