@@ -41,6 +41,7 @@ END
 $do$;
 RESET check_function_bodies;
 CREATE TABLE orders (stream text PRIMARY KEY, n int);
+CREATE TABLE orders_later (LIKE orders INCLUDING ALL);
 CREATE TABLE customer (id int PRIMARY KEY, name text);
 CREATE FUNCTION lift(data jsonb) RETURNS jsonb IMMUTABLE LANGUAGE sql RETURN data;
 CREATE FUNCTION decide(state jsonb, command text, payload jsonb) RETURNS jsonb LANGUAGE sql RETURN '[{"type": "A"}]'::jsonb;
@@ -57,8 +58,8 @@ SELECT es_create_decider('Order', 'public.decide(jsonb, text, jsonb)');
 SELECT es_create_upcaster('B', 1, 'public.lift(jsonb)');
 SELECT es_create_projection('orders', tables => '{orders}', script => $$
     INSERT INTO orders SELECT stream, 1 FROM new_events WHERE version = 1 ON CONFLICT DO NOTHING$$);
-SELECT es_create_projection('later', mode => 'async', tables => '{orders}', script => $$
-    INSERT INTO orders SELECT stream, 1 FROM new_events ON CONFLICT DO NOTHING$$);
+SELECT es_create_projection('later', mode => 'async', tables => '{orders_later}', script => $$
+    INSERT INTO orders_later SELECT stream, 1 FROM new_events ON CONFLICT DO NOTHING$$);
 SELECT es_create_handler('handler', script => 'SELECT count(*) FROM new_events', backoff => '0s');
 SET search_path = hostile, pg_catalog;
 SELECT public.es_rename_type('Old', 'New');
@@ -138,5 +139,5 @@ SELECT public.es_grant('public', 'reader');
 SELECT public.es_drop_store('es', true);
 RESET search_path;
 DROP SCHEMA hostile CASCADE;
-DROP TABLE orders, customer;
+DROP TABLE orders, orders_later, customer;
 DROP FUNCTION lift, decide;
