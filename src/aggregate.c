@@ -349,7 +349,7 @@ es_aggregate_fingerprint(EsStore *store, EsAggregate *aggregate)
 					 aggregate->code_version,
 					 JsonbToCString(NULL, &aggregate->initial->root, 0));
 	if (aggregate->rules != NULL)
-		appendStringInfo(&description, "rules %s\n",
+		appendStringInfo(&description, "rules, meaning %d: %s\n", ES_RULES_MEANING,
 						 JsonbToCString(NULL, &aggregate->rules->root, 0));
 	else
 		es_owner_describe(store, aggregate->apply, aggregate->search_path, &description);

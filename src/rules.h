@@ -21,6 +21,12 @@
 #define ES_RULES_MAX_DEPTH		100
 #define ES_RULES_MAX_PADDING	1500000
 
+/*
+ * Grows whenever some rules make another state than before, so that snapshots
+ * which they made before are void.
+ */
+#define ES_RULES_MEANING		1
+
 typedef struct EsRules EsRules;
 
 /*
