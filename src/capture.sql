@@ -16,7 +16,7 @@ AS $$
 $$;
 
 COMMENT ON FUNCTION @extschema@.es_captured_tables(regclass) IS
-    'A table and its partitions: PostgreSQL gives row triggers to partitions by itself, but not those for TRUNCATE';
+    'Internal: a table and its partitions: PostgreSQL gives row triggers to partitions by itself, but not those for TRUNCATE';
 
 CREATE FUNCTION @extschema@.es_capture("table" regclass, category text, key text) RETURNS bigint
     LANGUAGE plpgsql

@@ -71,4 +71,4 @@ END
 $$;
 
 COMMENT ON FUNCTION @extschema@.es_install_interchange_views(name) IS
-    'Puts the views of a store for other systems in place; called by es_install_store()';
+    'Internal: puts the views of a store for other systems in place; called by es_install_store()';

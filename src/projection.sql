@@ -75,7 +75,7 @@ END
 $$;
 
 COMMENT ON FUNCTION @extschema@.es_install_projections(name) IS
-    'Puts the trigger of a store''s inline projections in place while there are any; called when that changes, and by es_install_store()';
+    'Internal: puts the trigger of a store''s inline projections in place while there are any; called when that changes, and by es_install_store()';
 
 /*
  * They read the bookkeeping, on which nobody has rights, as their owner.
@@ -142,4 +142,4 @@ END
 $$;
 
 COMMENT ON FUNCTION @extschema@.es_install_projection_views(name) IS
-    'Puts the views of a store''s projections in place; called by es_install_store()';
+    'Internal: puts the views of a store''s projections in place; called by es_install_store()';

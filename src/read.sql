@@ -4,7 +4,7 @@ CREATE FUNCTION @extschema@.es_read_support(internal) RETURNS internal
     LANGUAGE c AS 'MODULE_PATHNAME';
 
 COMMENT ON FUNCTION @extschema@.es_read_support(internal) IS
-    'Planner support: how many rows to expect of es_read() and es_read_all()';
+    'Internal: planner support, how many rows to expect of es_read() and es_read_all()';
 
 CREATE FUNCTION @extschema@.es_read(
     stream text,

@@ -75,7 +75,7 @@ END
 $$;
 
 COMMENT ON FUNCTION @extschema@.es_create_shadow(name, regclass, text, boolean) IS
-    'Creates the shadow of a table, without indexes; called by es_rebuild() and es_verify_projection()';
+    'Internal: creates the shadow of a table, without indexes; called by es_rebuild() and es_verify_projection()';
 
 CREATE FUNCTION @extschema@.es_index_shadow(
     store name,
@@ -125,7 +125,7 @@ END
 $$;
 
 COMMENT ON FUNCTION @extschema@.es_index_shadow(name, regclass, text, boolean) IS
-    'Creates the indexes of the shadow of a table: those that rows are checked by, or (late) the others; called by es_rebuild() and es_verify_projection()';
+    'Internal: creates the indexes of the shadow of a table: those that rows are checked by, or (late) the others; called by es_rebuild() and es_verify_projection()';
 
 CREATE FUNCTION @extschema@.es_create_shadows(
     store name,
@@ -166,7 +166,7 @@ END
 $$;
 
 COMMENT ON FUNCTION @extschema@.es_create_shadows(name, regclass[], text, boolean, boolean) IS
-    'Creates the shadows of tables and returns their names; called by es_rebuild() and es_verify_projection()';
+    'Internal: creates the shadows of tables and returns their names; called by es_rebuild() and es_verify_projection()';
 
 CREATE FUNCTION @extschema@.es_drop_shadows(store name, shadows name[]) RETURNS void
     LANGUAGE plpgsql
@@ -184,7 +184,7 @@ END
 $$;
 
 COMMENT ON FUNCTION @extschema@.es_drop_shadows(name, name[]) IS
-    'Drops shadows of tables; called by es_rebuild() and es_verify_projection()';
+    'Internal: drops shadows of tables; called by es_rebuild() and es_verify_projection()';
 
 CREATE FUNCTION @extschema@.es_forget_rebuild(store name, projection text) RETURNS void
     LANGUAGE plpgsql
@@ -202,7 +202,7 @@ END
 $$;
 
 COMMENT ON FUNCTION @extschema@.es_forget_rebuild(name, text) IS
-    'Drops what a rebuild that did not end left behind; called by es_rebuild() and es_drop_projection()';
+    'Internal: drops what a rebuild that did not end left behind; called by es_rebuild() and es_drop_projection()';
 
 CREATE FUNCTION @extschema@.es_begin_rebuild(store name, projection text, all_indexes boolean) RETURNS void
     LANGUAGE plpgsql
@@ -240,7 +240,7 @@ END
 $$;
 
 COMMENT ON FUNCTION @extschema@.es_begin_rebuild(name, text, boolean) IS
-    'Puts the shadows of a projection''s tables in place; called by es_rebuild()';
+    'Internal: puts the shadows of a projection''s tables in place; called by es_rebuild()';
 
 CREATE FUNCTION @extschema@.es_check_shadow(original regclass, shadow regclass) RETURNS void
     LANGUAGE plpgsql
@@ -265,7 +265,7 @@ END
 $$;
 
 COMMENT ON FUNCTION @extschema@.es_check_shadow(regclass, regclass) IS
-    'Raises 55000 where a table got a check that its shadow''s rows did not pass; called by es_rebuild() before it swaps contents';
+    'Internal: raises 55000 where a table got a check that its shadow''s rows did not pass; called by es_rebuild() before it swaps contents';
 
 CREATE FUNCTION @extschema@.es_check_keys(original regclass) RETURNS void
     LANGUAGE plpgsql
@@ -309,7 +309,7 @@ END
 $$;
 
 COMMENT ON FUNCTION @extschema@.es_check_keys(regclass) IS
-    'Raises 23503 where a table''s rows break a foreign key from or to it; called by es_rebuild() when it has swapped contents';
+    'Internal: raises 23503 where a table''s rows break a foreign key from or to it; called by es_rebuild() when it has swapped contents';
 
 CREATE FUNCTION @extschema@.es_serial_columns(original regclass) RETURNS text[]
     LANGUAGE sql STABLE
@@ -321,7 +321,7 @@ CREATE FUNCTION @extschema@.es_serial_columns(original regclass) RETURNS text[]
                     AND (a.attidentity <> '' OR pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%'));
 
 COMMENT ON FUNCTION @extschema@.es_serial_columns(regclass) IS
-    'The columns of a table that a sequence numbers: not a matter of history, so es_verify_projection() leaves them out';
+    'Internal: the columns of a table that a sequence numbers: not a matter of history, so es_verify_projection() leaves them out';
 
 CREATE PROCEDURE @extschema@.es_rebuild(name text, batch_size int DEFAULT 20000)
     LANGUAGE c AS 'MODULE_PATHNAME';

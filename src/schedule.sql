@@ -36,4 +36,4 @@ END
 $$;
 
 COMMENT ON FUNCTION @extschema@.es_install_timer_views(name) IS
-    'Puts the view of a store''s timers in place; called by es_install_store()';
+    'Internal: puts the view of a store''s timers in place; called by es_install_store()';

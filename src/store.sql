@@ -43,7 +43,7 @@ END
 $$;
 
 COMMENT ON FUNCTION @extschema@.es_check_store(name) IS
-    'Raises 42704 where there is no such store';
+    'Internal: raises 42704 where there is no such store';
 
 CREATE FUNCTION @extschema@.es_check_store_owner(name name) RETURNS void
     LANGUAGE plpgsql STABLE
@@ -65,7 +65,7 @@ END
 $$;
 
 COMMENT ON FUNCTION @extschema@.es_check_store_owner(name) IS
-    'Raises 42704 where there is no such store, 42501 where the caller does not own it';
+    'Internal: raises 42704 where there is no such store, 42501 where the caller does not own it';
 
 CREATE FUNCTION @extschema@.es_create_store(name name DEFAULT 'es') RETURNS void
     LANGUAGE plpgsql
@@ -104,7 +104,7 @@ AS $$
 $$;
 
 COMMENT ON FUNCTION @extschema@.es_events_tables(name) IS
-    'The table of a store''s events and, where it is partitioned, its partitions: each has guards of its own';
+    'Internal: the table of a store''s events and, where it is partitioned, its partitions: each has guards of its own';
 
 /*
  * Whatever of a store depends on the extension, or can be made anew at any
@@ -195,7 +195,7 @@ END
 $$;
 
 COMMENT ON FUNCTION @extschema@.es_install_store(name) IS
-    'Puts a store''s triggers and views in place; they can be made anew at any time';
+    'Internal: puts a store''s triggers and views in place; they can be made anew at any time';
 
 CREATE FUNCTION @extschema@.es_upgrade_store(name name DEFAULT 'es') RETURNS void
     LANGUAGE plpgsql

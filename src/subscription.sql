@@ -149,7 +149,7 @@ END
 $$;
 
 COMMENT ON FUNCTION @extschema@.es_install_subscription_views(name) IS
-    'Puts the views of a store''s subscriptions in place; called by es_install_store()';
+    'Internal: puts the views of a store''s subscriptions in place; called by es_install_store()';
 
 CREATE FUNCTION @extschema@.es_counters()
     RETURNS TABLE (name text, value bigint)

@@ -211,4 +211,4 @@ END
 $$;
 
 COMMENT ON FUNCTION @extschema@.es_create_store_tables(name) IS
-    'Creates the tables of a store; called by es_create_store()';
+    'Internal: creates the tables of a store; called by es_create_store()';
