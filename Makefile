@@ -142,6 +142,7 @@ ISOLATION = \
 	aggregate_changed \
 	append_any \
 	append_batch \
+	append_cursor \
 	append_deadlock \
 	append_expected \
 	append_hot \

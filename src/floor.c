@@ -46,6 +46,7 @@
 #include "storage/proc.h"
 #include "utils/guc.h"
 #include "utils/rel.h"
+#include "utils/resowner.h"
 #include "utils/timestamp.h"
 #include "work.h"
 
@@ -145,6 +146,7 @@ void
 es_floor_enter(EsStore *store)
 {
 	XLogRecPtr	lsn;
+	ResourceOwner oldowner = CurrentResourceOwner;
 
 	if (store->floor.locktag_type == LOCKTAG_ADVISORY &&
 		is_tag(&store->floor, store) &&
@@ -154,11 +156,19 @@ es_floor_enter(EsStore *store)
 	if (store->sequence_checked != store->epoch)
 		es_floor_check(store);
 
+	/*
+	 * The locks belong to the (sub)transaction that the events belong to, and
+	 * not to the portal that runs now: a cursor that fails in a savepoint
+	 * releases what it holds, also from before the savepoint.
+	 */
+	CurrentResourceOwner = CurTransactionResourceOwner;
+
 	/* see es_floor_settle() */
 	LockRelationOid(store->events, RowExclusiveLock);
 	/* the lock that drawing a position takes */
 	make_tag(&store->floor, store, last_position(store, RowExclusiveLock, &lsn));
 	(void) LockAcquire(&store->floor, ShareLock, false, false);
+	CurrentResourceOwner = oldowner;
 }
 
 /*
