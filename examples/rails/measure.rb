@@ -1,5 +1,5 @@
 # Loading one order of 10,000 events: folded in Ruby, in the database, and from a
-# snapshot.  Medians of 9.  Wants a database with schema.sql.
+# snapshot.  The fastest of 25.  Wants a database with schema.sql.
 require "active_record"
 require_relative "event_store"
 require_relative "order"
@@ -22,19 +22,25 @@ def fold_in_ruby(stream)
   end
 end
 
-def median
-  times = Array.new(9) do
+# The fastest says most about the work, the others about the machine's other work.
+def fastest
+  times = Array.new(25) do
     start = Process.clock_gettime(Process::CLOCK_MONOTONIC)
     yield
     Process.clock_gettime(Process::CLOCK_MONOTONIC) - start
   end
-  (times.sort[4] * 1000).round(1)
+  (times.min * 1000).round(1)
 end
 
 _, state = EventStore.load(stream)
 raise "the folds differ" unless fold_in_ruby(stream).values_at("items", "total_amount_cents") == state.values_at("items", "total_amount_cents")
 
-puts "folded in Ruby:          #{median { fold_in_ruby(stream) }} ms"
-puts "from a snapshot:         #{median { EventStore.load(stream) }} ms"
+ruby = fastest { fold_in_ruby(stream) }
+snapshot = fastest { EventStore.load(stream) }
+total = fastest { EventStore.value("SELECT state->'total_amount_cents' FROM es_load($1)", stream) }
 EventStore.connection.execute("SET eventsourcing.use_snapshots = off")
-puts "folded in the database:  #{median { EventStore.load(stream) }} ms"
+database = fastest { EventStore.load(stream) }
+{ "folded in Ruby" => ruby, "folded in the database" => database, "from a snapshot" => snapshot,
+  "from a snapshot, one value of the state" => total }.each do |what, ms|
+  puts format("%-40s %7.1f ms  %5.1f times as fast", what, ms, ruby / ms)
+end
