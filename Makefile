@@ -38,6 +38,7 @@ OBJS = \
 	src/log_heap_scan.o \
 	src/log_shape.o \
 	src/log_spi.o \
+	src/log_tips.o \
 	src/owner.o \
 	src/projection.o \
 	src/projection_async.o \

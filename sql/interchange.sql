@@ -49,9 +49,9 @@ BEGIN;
 SET LOCAL eventsourcing.traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
 SELECT es_append('Order-9', 'Traced', '[1]'), es_append('Single', 'Traced', 'null');
 COMMIT;
-SELECT event - 'time' - 'source' AS event FROM es_cloudevents(types => '{Traced}') ORDER BY position;
+SELECT event - 'time' - 'source' - 'position' AS event, (event->>'position')::bigint = position AS at FROM es_cloudevents(types => '{Traced}') ORDER BY position;
 -- The log as an outbox.
-SELECT id, aggregatetype, aggregateid, type, payload, tracingspancontext, position, version
+SELECT id, aggregatetype, aggregateid, type, payload, tracingspancontext, version
   FROM interchange.outbox ORDER BY position;
 SELECT count(*) = count(DISTINCT id) AS ids FROM interchange.outbox;
 SET ROLE interchange_writer;

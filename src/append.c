@@ -8,9 +8,10 @@
  * each other.  The unique index on (stream, version) is the lock: whoever
  * inserts the first event's version holds it to the end of the transaction.
  *
- * Who expects a new stream need not look: version 1 goes in or it does not.  Only
- * a session that failed at that looks first for a while, because every failure
- * leaves a dead row behind.
+ * Who expects a new stream need not look: version 1 goes in or it does not.  Nor
+ * need who knows the event that he expects to be the last.  Only a session that
+ * failed at that looks first for a while, because every failure leaves a dead row
+ * behind.
  *
  * The order of steps matters.  A stream's positions grow with its versions
  * because the tip is read before positions are drawn, and they are drawn anew
@@ -48,7 +49,7 @@ PG_FUNCTION_INFO_V1(es_append_events);
 /* the position of the session's last event, for read-your-writes */
 static int64 last_position = 0;
 
-/* how many appends to new streams are still to look before they leap */
+/* how many appends are still to look before they leap */
 #define WARY_APPENDS 100
 static int	wary = 0;
 
@@ -252,21 +253,21 @@ find_batch(EsStore *store, text *stream, int nevents, int nids,
 }
 
 /*
- * Whether a stream that is expected to be new can be taken for that until the
- * insertion tells otherwise.  Within SERIALIZABLE what was decided on has to have
- * been read.
+ * Whether the insertion is to tell if the version expected holds; fills in the
+ * tip that the stream then has.  Within SERIALIZABLE what was decided on has to
+ * have been read.
  */
 static bool
-may_leap(int64 expected, int nevents)
+may_leap(EsStore *store, text *stream, int64 expected, EsTip *tip)
 {
-	if (expected != 0 || nevents == 0 || IsolationIsSerializable())
+	if (expected < 0 || IsolationIsSerializable())
 		return false;
 	if (wary > 0)
 	{
 		wary--;
 		return false;
 	}
-	return true;
+	return es_log_may_be_at(store, PointerGetDatum(stream), expected, tip);
 }
 
 static bool
@@ -345,11 +346,12 @@ append(EsStore *store, text *stream, int nevents, EsNewEvent *events,
 	   int64 expected, const TimestampTz *recorded_at, bool *conflict)
 {
 	int			nids;
-	bool		leap = may_leap(expected, nevents);
+	bool		leap;
 	bool		lost = false;
 	bool		queue;
 	bool		queued = false;
 	int64		lost_at = 0;
+	EsTip		tip;
 
 	es_append_check_stream(stream);
 	check_events(nevents, events);
@@ -363,10 +365,10 @@ append(EsStore *store, text *stream, int nevents, EsNewEvent *events,
 	queue = es_queue_is_hot(store, stream);
 	es_floor_enter(store);
 	es_wake_at_end();
+	leap = nevents > 0 && may_leap(store, stream, expected, &tip);
 
 	for (;;)
 	{
-		EsTip		tip = {.alone = true};
 		bool		holds;
 		TimestampTz now;
 

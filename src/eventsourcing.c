@@ -11,6 +11,7 @@
 #include "fence.h"
 #include "fmgr.h"
 #include "guc.h"
+#include "log_tips.h"
 #include "owner.h"
 #include "shadow.h"
 #include "store.h"
@@ -32,6 +33,7 @@ _PG_init(void)
 	es_store_init();
 	es_shadow_init();
 	es_fence_init();
+	es_log_tips_init();
 	es_aggregate_init();
 	es_upcast_init();
 }

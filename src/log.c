@@ -14,6 +14,7 @@
 #include "log.h"
 #include "log_heap.h"
 #include "log_spi.h"
+#include "log_tips.h"
 #include "utils/acl.h"
 
 /*
@@ -29,6 +30,26 @@ es_log_tip(EsStore *store, Datum stream, int64 expected)
 	if (rel == NULL)
 		return es_log_spi_tip(store, stream);
 	return es_log_heap_tip(store, rel, stream, expected);
+}
+
+/*
+ * Whether the stream can be taken to be at the version expected, without a look:
+ * because it is expected to be new, or that event is known to be there.  If it
+ * has moved on, the insertion finds that out.  Fills in the tip that it is then.
+ */
+bool
+es_log_may_be_at(EsStore *store, Datum stream, int64 expected, EsTip *tip)
+{
+	if (expected == 0)
+	{
+		*tip = (EsTip)
+		{
+			.alone = true
+		};
+		return true;
+	}
+	return expected > 0 && es_log_tips_recall(store, stream, tip) &&
+		tip->version == expected;
 }
 
 /*

@@ -91,6 +91,8 @@ typedef struct EsPositionRange
 } EsPositionRange;
 
 extern EsTip es_log_tip(EsStore *store, Datum stream, int64 expected);
+extern bool es_log_may_be_at(EsStore *store, Datum stream, int64 expected,
+							 EsTip *tip);
 extern int	es_log_find_ids(EsStore *store, Datum stream, int nevents,
 							const EsNewEvent *events, EsKnownId **known);
 extern bool es_log_insert(EsStore *store, Datum stream, const EsTip *tip,

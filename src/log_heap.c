@@ -39,10 +39,10 @@
 #include "catalog/catalog.h"
 #include "catalog/index.h"
 #include "commands/trigger.h"
-#include "common/hashfn.h"
 #include "compat.h"
 #include "executor/executor.h"
 #include "log_heap.h"
+#include "log_tips.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/fmgroids.h"
@@ -78,51 +78,6 @@ read_tip(EsTip *tip, TupleTableSlot *slot)
 	tip->recorded_at = DatumGetTimestampTz(slot_getattr(slot, ES_LOG_RECORDED_AT + 1, &isnull));
 	tuple = ExecFetchSlotHeapTuple(slot, false, NULL);
 	tip->ours = TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
-}
-
-/*
- * The version that a stream was seen to have reached, by the hash of its name:
- * where to begin to look for its tip.  Versions only grow, so it is good for as
- * long as it exists; of one that was rolled back nothing is found, and then the
- * look goes over the whole stream.
- */
-#define TIP_HINTS	64
-
-typedef struct TipHint
-{
-	Oid			events;
-	uint64		hash;
-	int64		version;
-}			TipHint;
-
-static TipHint tip_hints[TIP_HINTS];
-
-static TipHint *
-hint_for(Relation rel, Datum stream, uint64 *hash)
-{
-	*hash = hash_bytes_extended((unsigned char *) VARDATA_ANY(DatumGetPointer(stream)),
-								VARSIZE_ANY_EXHDR(DatumGetPointer(stream)), 0);
-	return &tip_hints[*hash % TIP_HINTS];
-}
-
-static int64
-recall_version(Relation rel, Datum stream)
-{
-	uint64		hash;
-	TipHint    *hint = hint_for(rel, stream, &hash);
-
-	return hint->hash == hash && hint->events == RelationGetRelid(rel) ? hint->version : 0;
-}
-
-static void
-remember_version(Relation rel, Datum stream, int64 version)
-{
-	uint64		hash;
-	TipHint    *hint = hint_for(rel, stream, &hash);
-
-	hint->events = RelationGetRelid(rel);
-	hint->hash = hash;
-	hint->version = version;
 }
 
 /*
@@ -176,9 +131,11 @@ es_log_heap_tip(EsStore *store, Relation rel, Datum stream, int64 expected)
 	Relation	index = index_open(store->shape->indexes[ES_LOG_BY_VERSION], RowExclusiveLock);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	SnapshotData dirty;
-	int64		from = expected > 0 ? expected : recall_version(rel, stream);
 	EsTip		tip;
+	int64		from = expected;
 
+	if (expected <= 0)
+		from = es_log_tips_recall(store, stream, &tip) ? tip.version : 0;
 	InitDirtySnapshot(dirty);
 	if (!IsolationIsSerializable() &&
 		find_tip(rel, index, stream, from, &dirty, slot, &tip))
@@ -192,6 +149,8 @@ es_log_heap_tip(EsStore *store, Relation rel, Datum stream, int64 expected)
 		(void) find_tip(rel, index, stream, from, latest, slot, &tip);
 		UnregisterSnapshot(latest);
 	}
+	if (tip.version > 0)
+		es_log_tips_remember(store, stream, tip.version, tip.recorded_at, !tip.ours);
 	ExecDropSingleTupleTableSlot(slot);
 	index_close(index, NoLock);
 	table_close(rel, NoLock);
@@ -641,7 +600,7 @@ es_log_heap_insert(EsStore *store, Relation rel, Datum stream, const EsTip *tip,
 						   nevents - 1, events + 1);
 	}
 	if (inserted)
-		remember_version(rel, stream, tip->version + nevents);
+		es_log_tips_remember(store, stream, tip->version + nevents, recorded_at, false);
 	ExecDropSingleTupleTableSlot(slot);
 	end_insertion(&in, inserted);
 	table_close(rel, NoLock);

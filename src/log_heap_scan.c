@@ -19,6 +19,7 @@
 #include "access/xact.h"
 #include "compat.h"
 #include "log_heap.h"
+#include "log_tips.h"
 #include "miscadmin.h"
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
@@ -30,6 +31,11 @@ typedef struct LogScan
 	Relation	index;
 	TupleTableSlot *slot;
 	IndexScanDesc desc;
+
+	/* of the last row that was found; version 0 for none */
+	int64		version;
+	TimestampTz recorded_at;
+	TransactionId xmin;
 }			LogScan;
 
 static void
@@ -38,6 +44,7 @@ begin_scan(LogScan * scan, EsStore *store, Relation rel, EsLogIndex kind, int nk
 	scan->rel = rel;
 	scan->index = index_open(store->shape->indexes[kind], AccessShareLock);
 	scan->slot = table_slot_create(rel, NULL);
+	scan->version = 0;
 	scan->desc = index_beginscan(rel, scan->index, GetActiveSnapshot(), NULL,
 								 nkeys, 0);
 }
@@ -101,6 +108,9 @@ run_scan(LogScan * scan, ScanDirection direction, int64 max_count,
 			event.values[i] = scan->slot->tts_values[columns[i]];
 			event.nulls[i] = scan->slot->tts_isnull[columns[i]];
 		}
+		scan->version = EsEventVersion(&event);
+		scan->recorded_at = EsEventRecordedAt(&event);
+		scan->xmin = HeapTupleHeaderGetXmin(((BufferHeapTupleTableSlot *) scan->slot)->base.tuple->t_data);
 		if (!sink(&event, arg))
 			break;
 		if (max_count > 0)
@@ -176,6 +186,10 @@ es_log_heap_scan_stream(EsStore *store, Relation rel, Datum stream,
 	index_rescan(scan.desc, keys, 3, NULL, 0);
 	run_scan(&scan, range->backward ? BackwardScanDirection : ForwardScanDirection,
 			 range->max_count, sink, arg);
+	if (scan.version > 0 && range->to_version == PG_INT64_MAX &&
+		range->max_count < 0 && !range->backward)
+		es_log_tips_remember(store, stream, scan.version, scan.recorded_at,
+							 !TransactionIdIsCurrentTransactionId(scan.xmin));
 	end_scan(&scan);
 	if (range->visibility == ES_SEE_ALL)
 		PopActiveSnapshot();
