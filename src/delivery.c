@@ -31,6 +31,13 @@
  */
 #define READ_AHEAD	10
 
+/*
+ * Positions that are looked at first; four times as many after each time that
+ * they did not suffice.  So a fetch does not take a look at all that is left,
+ * which a plan may do that sorts what it finds.
+ */
+#define WINDOW_FIRST	2000
+
 static const EsQuery due_query = {
 	"SELECT stream, position, attempts, company FROM {es}.deliveries"
 	" WHERE subscription OPERATOR(pg_catalog.=) $1"
@@ -52,10 +59,14 @@ static const EsQuery next_of_streams_query = {
 };
 
 static const EsQuery take_deliveries_query = {
-	"DELETE FROM {es}.deliveries d USING unnest($2, $3) t (stream, position)"
-	" WHERE d.subscription OPERATOR(pg_catalog.=) $1"
-	" AND d.stream OPERATOR(pg_catalog.=) t.stream"
-	" AND d.position OPERATOR(pg_catalog.=) t.position",
+	"DELETE FROM {es}.deliveries"
+	" WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
+	"     SELECT f.ctid FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3)) t (stream, position)"
+	"      CROSS JOIN LATERAL (SELECT d.ctid FROM {es}.deliveries d"
+	"                           WHERE d.subscription OPERATOR(pg_catalog.=) $1"
+	"                             AND d.stream OPERATOR(pg_catalog.=) t.stream"
+	"                             AND d.position OPERATOR(pg_catalog.=) t.position"
+	"                           LIMIT 1) f))",
 	3, {TEXTOID, TEXTARRAYOID, INT8ARRAYOID}
 };
 
@@ -182,7 +193,7 @@ take_due(EsSubscription *sub, HTAB *busy, int max_count, EsDeliveries *result)
 	values[0] = PointerGetDatum(sub->name);
 	values[1] = TimestampTzGetDatum(sub->now);
 	values[2] = Int64GetDatum((int64) max_count + hash_get_num_entries(busy));
-	ndue = es_store_execute(sub->store, &due_query, values, NULL);
+	ndue = es_store_execute_by_index(sub->store, &due_query, values, NULL);
 	for (uint64 row = 0; row < ndue && chosen.n < max_count; row++)
 	{
 		bool		isnull;
@@ -206,7 +217,7 @@ take_due(EsSubscription *sub, HTAB *busy, int max_count, EsDeliveries *result)
 	values[1] = es_deliveries_streams(&chosen);
 	values[2] = Int64GetDatum(max_count);
 	values[3] = es_deliveries_company(&chosen);
-	ndue = es_store_execute(sub->store, &next_of_streams_query, values, NULL);
+	ndue = es_store_execute_by_index(sub->store, &next_of_streams_query, values, NULL);
 	for (uint64 row = 0; row < ndue; row++)
 	{
 		bool		isnull;
@@ -218,7 +229,7 @@ take_due(EsSubscription *sub, HTAB *busy, int max_count, EsDeliveries *result)
 	streams = es_deliveries_streams(result);
 	values[1] = streams;
 	values[2] = es_deliveries_positions(result);
-	(void) es_store_execute(sub->store, &take_deliveries_query, values, NULL);
+	(void) es_store_execute_by_index(sub->store, &take_deliveries_query, values, NULL);
 	es_subscription_promote(sub, streams);
 	load_events(sub, result);
 	return alone;
@@ -256,11 +267,11 @@ sort_out(EsSubscription *sub, HTAB *busy, EsDeliveries *events, EsDeliveries *re
 	bool		any_delivery;
 
 	values[0] = PointerGetDatum(sub->name);
-	any_delivery = es_store_execute(sub->store, &any_delivery_query, values, NULL) > 0;
+	any_delivery = es_store_execute_by_index(sub->store, &any_delivery_query, values, NULL) > 0;
 	if (any_delivery)
 	{
 		values[1] = es_deliveries_streams(events);
-		(void) es_store_execute(sub->store, &stream_state_query, values, NULL);
+		(void) es_store_execute_by_index(sub->store, &stream_state_query, values, NULL);
 	}
 	for (int i = 0; i < events->n; i++)
 	{
@@ -303,6 +314,7 @@ take_new(EsSubscription *sub, HTAB *busy, int max_count, int64 upto,
 	int64		limit = Min(es_read_limit(sub->store, sub->taken), upto);
 	int64		taken = sub->taken;
 	int64		budget = (int64) max_count * READ_AHEAD;
+	int64		window = WINDOW_FIRST;
 
 	while (taken < limit && result->n < max_count && budget > 0)
 	{
@@ -312,7 +324,8 @@ take_new(EsSubscription *sub, HTAB *busy, int max_count, int64 upto,
 
 		CHECK_FOR_INTERRUPTS();
 		range.after = taken;
-		range.upto = limit;
+		range.upto = limit - taken > window ? taken + window : limit;
+		window = Min(window, PG_INT64_MAX / 4) * 4;
 		range.max_count = max_count - result->n;
 		range.category = sub->category;
 		range.types = sub->types == NULL ? NULL : es_upcast_types(sub->store, sub->types);
@@ -320,7 +333,7 @@ take_new(EsSubscription *sub, HTAB *busy, int max_count, int64 upto,
 		es_log_scan_positions(sub->store, &range, collect_event, &collector);
 
 		if (events.n < range.max_count)
-			taken = limit;
+			taken = range.upto;
 		else
 			taken = events.items[events.n - 1].position;
 		budget -= events.n;

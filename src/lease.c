@@ -204,10 +204,10 @@ shrink_lease(EsStore *store, text *subscription, const Lease *lease,
 	values[1] = Int64GetDatum(lease->key);
 	values[2] = lease->positions;
 	if (nleft == 0)
-		return es_store_execute(store, &delete_query, values, NULL) > 0;
+		return es_store_execute_by_index(store, &delete_query, values, NULL) > 0;
 	values[3] = Int64GetDatum(key);
 	make_columns(nleft, left, &values[4], &nulls[4]);
-	return es_store_execute(store, &update_query, values, nulls) > 0;
+	return es_store_execute_by_index(store, &update_query, values, nulls) > 0;
 }
 
 /*
@@ -281,7 +281,7 @@ take_back_ran_out(EsSubscription *sub)
 
 	values[0] = PointerGetDatum(sub->name);
 	values[1] = TimestampTzGetDatum(sub->now);
-	nleases = es_store_execute(sub->store, &ran_out_query, values, NULL);
+	nleases = es_store_execute_by_index(sub->store, &ran_out_query, values, NULL);
 	leases = SPI_tuptable;
 	for (uint64 row = 0; row < nleases; row++)
 	{
@@ -316,13 +316,13 @@ es_lease_load_streams(EsSubscription *sub)
 	SPI_connect();
 	values[0] = PointerGetDatum(sub->name);
 	values[1] = TimestampTzGetDatum(sub->now);
-	nleases = es_store_execute(sub->store, &busy_query, values, NULL);
+	nleases = es_store_execute_by_index(sub->store, &busy_query, values, NULL);
 	for (uint64 row = 0; row < nleases && !ran_out; row++)
 		ran_out = DatumGetBool(es_result_value(row, 2, &isnull));
 	if (ran_out)
 	{
 		take_back_ran_out(sub);
-		nleases = es_store_execute(sub->store, &busy_query, values, NULL);
+		nleases = es_store_execute_by_index(sub->store, &busy_query, values, NULL);
 	}
 	for (uint64 row = 0; row < nleases; row++)
 	{
@@ -368,7 +368,7 @@ es_lease_create(EsSubscription *sub, text *consumer, TimestampTz until,
 	make_columns(deliveries->n, items, &values[4], &nulls[4]);
 
 	SPI_connect();
-	(void) es_store_execute(sub->store, &insert_query, values, nulls);
+	(void) es_store_execute_by_index(sub->store, &insert_query, values, nulls);
 	SPI_finish();
 	pfree(items);
 }
@@ -393,7 +393,7 @@ check_done(EsStore *store, text *subscription, text *consumer,
 	values[0] = PointerGetDatum(subscription);
 	values[1] = PointerGetDatum(construct_array(elements, n, INT8OID, sizeof(int64),
 												FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-	(void) es_store_execute(store, &elsewhere_query, values, NULL);
+	(void) es_store_execute_by_index(store, &elsewhere_query, values, NULL);
 	lost = DatumGetInt64(es_result_value(0, 1, &is_done));
 	taken = DatumGetInt64(es_result_value(0, 2, &unknown));
 	if (unknown)
@@ -451,7 +451,7 @@ es_lease_remove(EsStore *store, text *subscription, text *consumer,
 	SPI_connect();
 	do
 	{
-		uint64		nleases = es_store_execute(store, &of_consumer_query, values, NULL);
+		uint64		nleases = es_store_execute_by_index(store, &of_consumer_query, values, NULL);
 		SPITupleTable *leases = SPI_tuptable;
 
 		CHECK_FOR_INTERRUPTS();
@@ -500,6 +500,26 @@ es_lease_remove(EsStore *store, text *subscription, text *consumer,
 }
 
 /*
+ * Returns the places of an event in a lease and of those after it that may be of
+ * its stream.
+ */
+static int
+find_places_from(EsStore *store, const Lease *lease, const Leased *held,
+				 EsPlace **places)
+{
+	Datum	   *positions = palloc(lease->n * sizeof(Datum));
+	int			n = 0;
+
+	for (const Leased *item = held; item < lease->items + lease->n; item++)
+	{
+		if (item->stream == held->stream)
+			positions[n++] = Int64GetDatum(item->position);
+	}
+	return es_log_find_places(store, construct_array(positions, n, INT8OID, sizeof(int64),
+													 FLOAT8PASSBYVAL, TYPALIGN_DOUBLE), places);
+}
+
+/*
  * Takes an event back from the consumer who leased it, together with the later
  * ones of its stream that he leased with it, and returns them in order.  NULL
  * if the event is done.  Raises ZE013 if he does not hold it.
@@ -518,7 +538,7 @@ es_lease_take_back(EsSubscription *sub, text *consumer, int64 position)
 	SPI_connect();
 	do
 	{
-		uint64		nleases = es_store_execute(sub->store, &of_consumer_query, values, NULL);
+		uint64		nleases = es_store_execute_by_index(sub->store, &of_consumer_query, values, NULL);
 		SPITupleTable *leases = SPI_tuptable;
 
 		CHECK_FOR_INTERRUPTS();
@@ -538,25 +558,25 @@ es_lease_take_back(EsSubscription *sub, text *consumer, int64 position)
 				continue;
 
 			/*
-			 * The order of places is that of the lease's items; where two
+			 * Places come in the order of the lease's items; where two
 			 * streams have one hash, the other's events stay.
 			 */
-			nplaces = es_log_find_places(sub->store, DatumGetArrayTypeP(lease.positions), &places);
+			nplaces = find_places_from(sub->store, &lease, held, &places);
 			spi = MemoryContextSwitchTo(caller);
 			back = palloc0(sizeof(EsDeliveries));
 			for (int p = 0, i = 0; i < lease.n; i++)
 			{
-				while (p < nplaces && places[p].position < lease.items[i].position)
+				Leased	   *item = &lease.items[i];
+
+				while (p < nplaces && places[p].position < item->position)
 					p++;
-				if (p < nplaces && places[p].position == lease.items[i].position &&
-					(&lease.items[i] == held ||
-					 (back->n > 0 && lease.items[i].stream == held->stream &&
-					  es_same_stream(places[p].stream, back->items[0].stream))))
-					es_deliveries_add(back, lease.items[i].position,
+				if (p < nplaces && places[p].position == item->position &&
+					es_same_stream(places[p].stream, places[0].stream))
+					es_deliveries_add(back, item->position,
 									  DatumGetTextPCopy(PointerGetDatum(places[p].stream)),
-									  lease.items[i].attempts);
-				else if (&lease.items[i] != held)
-					left[nleft++] = lease.items[i];
+									  item->attempts);
+				else if (item != held)
+					left[nleft++] = *item;
 			}
 			MemoryContextSwitchTo(spi);
 			if (!shrink_lease(sub->store, sub->name, &lease,

@@ -519,10 +519,22 @@ es_store_plan(EsStore *store, const EsQuery *query)
 }
 
 /*
- * The same for a query that an index is made for: its plan has no sequential
- * scan.  A plan stays as it is until the table is analyzed again, and one that
- * was made for a small table would scan the whole of it for each append of a
- * transaction that makes it a large one.
+ * What a plan that goes by indexes, a row at a time and in their order, does
+ * without.
+ */
+static const char *const not_by_index[] = {
+	"enable_bitmapscan",
+	"enable_hashjoin",
+	"enable_mergejoin",
+	"enable_seqscan",
+	"enable_sort"
+};
+
+/*
+ * The same for a query that an index is made for, planned once and for all.  A
+ * plan stays as it is until the table is analyzed again, and one that was made
+ * for a small table would scan the whole of it for each append of a transaction
+ * that makes it a large one, or for each fetch while events pile up.
  */
 SPIPlanPtr
 es_store_index_plan(EsStore *store, const EsQuery *query)
@@ -536,8 +548,9 @@ es_store_index_plan(EsStore *store, const EsQuery *query)
 		return plan;
 	source->cursor_options |= CURSOR_OPT_GENERIC_PLAN;
 	nestlevel = NewGUCNestLevel();
-	(void) set_config_option("enable_seqscan", "off", PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	for (int i = 0; i < lengthof(not_by_index); i++)
+		(void) set_config_option(not_by_index[i], "off", PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	cached = SPI_plan_get_cached_plan(plan);
 	if (cached != NULL)
 		ReleaseCachedPlan(cached, CurrentResourceOwner);
@@ -576,7 +589,7 @@ es_store_check_owner(EsStore *store)
 }
 
 static uint64
-run_as_owner(EsStore *store, const EsQuery *query, Datum *values,
+run_as_owner(EsStore *store, const EsQuery *query, bool by_index, Datum *values,
 			 const char *nulls, Snapshot snapshot, bool read_only)
 {
 	Oid			save_userid;
@@ -586,8 +599,9 @@ run_as_owner(EsStore *store, const EsQuery *query, Datum *values,
 	GetUserIdAndSecContext(&save_userid, &save_sec_context);
 	SetUserIdAndSecContext(store->owner,
 						   save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
-	rc = SPI_execute_snapshot(es_store_plan(store, query), values, nulls,
-							  snapshot, InvalidSnapshot, read_only, true, 0);
+	rc = SPI_execute_snapshot(by_index ? es_store_index_plan(store, query) :
+							  es_store_plan(store, query),
+							  values, nulls, snapshot, InvalidSnapshot, read_only, true, 0);
 	SetUserIdAndSecContext(save_userid, save_sec_context);
 	if (rc < 0)
 		elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(rc));
@@ -622,7 +636,19 @@ uint64
 es_store_execute(EsStore *store, const EsQuery *query, Datum *values,
 				 const char *nulls)
 {
-	return run_as_owner(store, query, values, nulls,
+	return run_as_owner(store, query, false, values, nulls,
+						IsolationUsesXactSnapshot() ? latest_snapshot() : InvalidSnapshot,
+						false);
+}
+
+/*
+ * The same for a query that an index is made for.
+ */
+uint64
+es_store_execute_by_index(EsStore *store, const EsQuery *query, Datum *values,
+						  const char *nulls)
+{
+	return run_as_owner(store, query, true, values, nulls,
 						IsolationUsesXactSnapshot() ? latest_snapshot() : InvalidSnapshot,
 						false);
 }
@@ -635,7 +661,7 @@ uint64
 es_store_select_latest(EsStore *store, const EsQuery *query, Datum *values,
 					   const char *nulls)
 {
-	return run_as_owner(store, query, values, nulls, latest_snapshot(), true);
+	return run_as_owner(store, query, false, values, nulls, latest_snapshot(), true);
 }
 
 /*
@@ -646,7 +672,7 @@ uint64
 es_store_select(EsStore *store, const EsQuery *query, Datum *values,
 				const char *nulls, bool as_statement)
 {
-	return run_as_owner(store, query, values, nulls, InvalidSnapshot, as_statement);
+	return run_as_owner(store, query, false, values, nulls, InvalidSnapshot, as_statement);
 }
 
 /*

@@ -64,6 +64,8 @@ extern char *es_store_expand(EsStore *store, const char *sql);
 extern void es_store_check_owner(EsStore *store);
 extern uint64 es_store_execute(EsStore *store, const EsQuery *query, Datum *values,
 							   const char *nulls);
+extern uint64 es_store_execute_by_index(EsStore *store, const EsQuery *query,
+										Datum *values, const char *nulls);
 extern void es_store_call(EsStore *store, const char *format,...) pg_attribute_printf(2, 3);
 extern uint64 es_store_select_latest(EsStore *store, const EsQuery *query,
 									 Datum *values, const char *nulls);

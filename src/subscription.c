@@ -78,26 +78,31 @@ static const EsQuery set_taken_query = {
 	2, {TEXTOID, INT8OID}
 };
 
+/*
+ * The first delivery of each of the streams $2.  Whoever writes deliveries holds
+ * the subscription, so a row stays where it is while a statement runs.
+ */
+#define FIRST_OF_STREAMS(condition) \
+	" WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(" \
+	"     SELECT f.ctid" \
+	"       FROM (SELECT DISTINCT u COLLATE \"C\" AS stream FROM pg_catalog.unnest($2) u) s" \
+	"      CROSS JOIN LATERAL (SELECT d.ctid, d.retry_at, d.parked_at" \
+	"                            FROM {es}.deliveries d" \
+	"                           WHERE d.subscription OPERATOR(pg_catalog.=) $1" \
+	"                             AND d.stream OPERATOR(pg_catalog.=) s.stream" \
+	"                           ORDER BY d.position LIMIT 1) f" \
+	"      WHERE " condition "))"
+
 /* what comes after the events taken may go when their lease is over */
 static const EsQuery promote_query = {
-	"UPDATE {es}.deliveries d SET retry_at = $3"
-	" FROM (SELECT DISTINCT u COLLATE pg_catalog.\"C\" AS stream FROM pg_catalog.unnest($2) u) s"
-	" WHERE d.subscription OPERATOR(pg_catalog.=) $1"
-	" AND d.stream OPERATOR(pg_catalog.=) s.stream"
-	" AND d.position OPERATOR(pg_catalog.=)"
-	"     (SELECT f.position FROM {es}.deliveries f"
-	"       WHERE f.subscription OPERATOR(pg_catalog.=) $1"
-	"         AND f.stream OPERATOR(pg_catalog.=) s.stream"
-	"       ORDER BY f.position LIMIT 1)"
-	" AND d.retry_at IS NULL AND d.parked_at IS NULL",
+	"UPDATE {es}.deliveries SET retry_at = $3"
+	FIRST_OF_STREAMS("f.retry_at IS NULL AND f.parked_at IS NULL"),
 	3, {TEXTOID, TEXTARRAYOID, TIMESTAMPTZOID}
 };
 
 static const EsQuery demote_query = {
-	"UPDATE {es}.deliveries d SET retry_at = NULL"
-	" WHERE d.subscription OPERATOR(pg_catalog.=) $1"
-	" AND d.stream OPERATOR(pg_catalog.=) ANY ($2)"
-	" AND d.retry_at IS NOT NULL",
+	"UPDATE {es}.deliveries SET retry_at = NULL"
+	FIRST_OF_STREAMS("f.retry_at IS NOT NULL"),
 	2, {TEXTOID, TEXTARRAYOID}
 };
 
@@ -117,13 +122,20 @@ static const EsQuery insert_deliveries_query = {
 	TIMESTAMPTZARRAYOID, CHARARRAYOID, TEXTARRAYOID}
 };
 
+#define UNPARK(condition) \
+	"UPDATE {es}.deliveries SET parked_at = NULL, attempts = 0, company = 'a', error = NULL" \
+	" WHERE subscription OPERATOR(pg_catalog.=) $1" condition \
+	" AND parked_at IS NOT NULL" \
+	" RETURNING stream"
+
 static const EsQuery unpark_query = {
-	"UPDATE {es}.deliveries SET parked_at = NULL, attempts = 0, company = 'a', error = NULL"
-	" WHERE subscription OPERATOR(pg_catalog.=) $1"
-	" AND ($2 IS NULL OR stream OPERATOR(pg_catalog.=) $2)"
-	" AND parked_at IS NOT NULL"
-	" RETURNING stream",
+	UNPARK(" AND stream OPERATOR(pg_catalog.=) $2"),
 	2, {TEXTOID, TEXTOID}
+};
+
+static const EsQuery unpark_all_query = {
+	UNPARK(""),
+	1, {TEXTOID}
 };
 
 static const EsQuery forget_leases_query = {
@@ -182,7 +194,7 @@ lock(EsStore *store, text *name, const EsQuery *query)
 	bool		isnull;
 
 	SPI_connect();
-	if (es_store_execute(store, query, &value, NULL) == 0)
+	if (es_store_execute_by_index(store, query, &value, NULL) == 0)
 	{
 		SPI_finish();
 		return NULL;
@@ -262,7 +274,7 @@ es_subscription_is_idle(EsStore *store, text *name, int64 upto)
 	values[0] = PointerGetDatum(name);
 	values[1] = TimestampTzGetDatum(es_clock_now());
 	SPI_connect();
-	if (es_store_execute(store, &idle_query, values, NULL) == 0)
+	if (es_store_execute_by_index(store, &idle_query, values, NULL) == 0)
 		es_subscription_raise_unknown(name);
 	taken = DatumGetInt64(es_result_value(0, 1, &isnull));
 	due = DatumGetBool(es_result_value(0, 2, &isnull));
@@ -404,7 +416,7 @@ es_subscription_insert(EsSubscription *sub, const EsDeliveries *d)
 	values[5] = times_array(d, offsetof(EsDelivery, parked_at));
 	values[6] = es_deliveries_company(d);
 	values[7] = errors_array(d);
-	(void) es_store_execute(sub->store, &insert_deliveries_query, values, NULL);
+	(void) es_store_execute_by_index(sub->store, &insert_deliveries_query, values, NULL);
 }
 
 /*
@@ -419,7 +431,7 @@ es_subscription_promote(EsSubscription *sub, Datum streams)
 	values[0] = PointerGetDatum(sub->name);
 	values[1] = streams;
 	values[2] = TimestampTzGetDatum(sub->now);
-	(void) es_store_execute(sub->store, &promote_query, values, NULL);
+	(void) es_store_execute_by_index(sub->store, &promote_query, values, NULL);
 }
 
 /*
@@ -444,13 +456,13 @@ es_subscription_return(EsSubscription *sub, EsDeliveries *deliveries)
 	SPI_connect();
 	values[0] = PointerGetDatum(sub->name);
 	values[1] = es_deliveries_streams(deliveries);
-	(void) es_store_execute(sub->store, &demote_query, values, NULL);
+	(void) es_store_execute_by_index(sub->store, &demote_query, values, NULL);
 	es_subscription_insert(sub, deliveries);
 	if (parked.n > 0)
 	{
 		values[1] = es_deliveries_streams(&parked);
 		values[2] = TimestampTzGetDatum(sub->now);
-		(void) es_store_execute(sub->store, &park_query, values, NULL);
+		(void) es_store_execute_by_index(sub->store, &park_query, values, NULL);
 	}
 	SPI_finish();
 }
@@ -539,7 +551,8 @@ es_subscription_unpark(EsSubscription *sub, text *stream)
 	values[0] = PointerGetDatum(sub->name);
 	values[1] = PointerGetDatum(stream);
 	SPI_connect();
-	n = es_store_execute(sub->store, &unpark_query, values, stream == NULL ? " n" : NULL);
+	n = es_store_execute_by_index(sub->store, stream == NULL ? &unpark_all_query : &unpark_query,
+								  values, NULL);
 	for (uint64 row = 0; row < n; row++)
 	{
 		bool		isnull;
@@ -561,8 +574,8 @@ es_subscription_forget(EsSubscription *sub)
 	Datum		value = PointerGetDatum(sub->name);
 
 	SPI_connect();
-	(void) es_store_execute(sub->store, &forget_leases_query, &value, NULL);
-	(void) es_store_execute(sub->store, &forget_deliveries_query, &value, NULL);
+	(void) es_store_execute_by_index(sub->store, &forget_leases_query, &value, NULL);
+	(void) es_store_execute_by_index(sub->store, &forget_deliveries_query, &value, NULL);
 	SPI_finish();
 }
 
@@ -574,7 +587,7 @@ es_subscription_set_taken(EsSubscription *sub, int64 taken)
 	values[0] = PointerGetDatum(sub->name);
 	values[1] = Int64GetDatum(taken);
 	SPI_connect();
-	(void) es_store_execute(sub->store, &set_taken_query, values, NULL);
+	(void) es_store_execute_by_index(sub->store, &set_taken_query, values, NULL);
 	SPI_finish();
 	sub->taken = taken;
 }
