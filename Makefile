@@ -150,6 +150,7 @@ ISOLATION = \
 	append_repeatable_read \
 	append_retry \
 	append_savepoint \
+	capture \
 	execute \
 	log_path \
 	lookup_interrupted \
