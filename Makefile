@@ -114,6 +114,7 @@ TEMP         = --temp-config=$(TEMP_CONFIG) --load-extension=$(EXTENSION)
 
 REGRESS = \
 	append \
+	append_tips \
 	append_triggers \
 	capture \
 	guard \

@@ -136,7 +136,10 @@ look_up(AggregateEntry *entry)
 		MemoryContextSetParent(entry->aggregate->context, TopTransactionContext);
 	entry->aggregate = NULL;
 
-	/* if an error gets in between, nothing is known, and not that there is none */
+	/*
+	 * if an error gets in between, nothing is known, and not that there is
+	 * none
+	 */
 	entry->epoch = 0;
 
 	SPI_connect();

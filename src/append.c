@@ -363,6 +363,14 @@ append(EsStore *store, text *stream, int nevents, EsNewEvent *events,
 											  es_upcast_schema(store, events[i].type));
 	nids = check_ids(nevents, events);
 	queue = es_queue_is_hot(store, stream);
+
+	/* who has written nothing yet can't own the tip, and needs no look at it */
+	if (queue && expected < 0 && nevents > 0 && nids == 0 &&
+		!TransactionIdIsValid(GetTopTransactionIdIfAny()))
+	{
+		es_queue_join(store, stream);
+		queued = true;
+	}
 	es_floor_enter(store);
 	es_wake_at_end();
 	leap = nevents > 0 && may_leap(store, stream, expected, &tip);

@@ -14,6 +14,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "append.h"
 #include "catalog.h"
 #include "catalog/pg_collation.h"
@@ -160,7 +161,8 @@ es_execute(PG_FUNCTION_ARGS)
 		CHECK_FOR_INTERRUPTS();
 		if (queue)
 		{
-			if (!es_log_tip(store, PointerGetDatum(stream), 0).ours)
+			if (!TransactionIdIsValid(GetTopTransactionIdIfAny()) ||
+				!es_log_tip(store, PointerGetDatum(stream), 0).ours)
 				es_queue_join(store, stream);
 			/* who waited decides by what is defined now */
 			AcceptInvalidationMessages();

@@ -14,7 +14,9 @@
  * whoever gets past the guard, by altering the table, moves it.
  *
  * The memory is a table of fixed size in which a stream takes the place of
- * another one; its pages are not there until they are used.
+ * another one; its pages are not there until they are used.  It holds the names
+ * themselves: to take a stream for another one would tear a gap, which no index
+ * refuses.
  *
  *-------------------------------------------------------------------------
  */
@@ -24,19 +26,24 @@
 #include "common/hashfn.h"
 #include "log_tips.h"
 
-#define TIPS		16384
+#define TIPS		8192
+
+/* streams with longer names are looked at each time */
+#define MAX_NAME	62
 
 /* how many of the current transaction's can be found again one by one */
 #define MAX_PENDING	64
 
 typedef struct KnownTip
 {
-	uint64		hash;			/* of the table and the stream's name */
 	int64		version;		/* 0: none */
 	TimestampTz recorded_at;
-	uint32		epoch;			/* of the store */
+	Oid			events;			/* the store's table, */
+	uint32		epoch;			/* and the store's epoch */
 	uint32		transaction;	/* by whom it was appended, if by us */
-}			KnownTip;
+	uint16		length;			/* of the stream's name, without a zero byte */
+	char		name[MAX_NAME];
+} KnownTip;
 
 static KnownTip tips[TIPS];
 
@@ -45,7 +52,7 @@ static uint32 transaction = 1;
 
 /* those of the current transaction; more than MAX_PENDING are not told apart */
 static int	npending = 0;
-static KnownTip * pending[MAX_PENDING];
+static KnownTip *pending[MAX_PENDING];
 
 /*
  * Forgets what the current transaction appended.
@@ -101,16 +108,18 @@ es_log_tips_init(void)
 }
 
 /*
- * Returns a stream's place, with its hash, whatever lies there now.
+ * Returns a stream's place, whatever lies there now; NULL if its name is too
+ * long.
  */
 static KnownTip *
-find_place(EsStore *store, Datum stream, uint64 *hash)
+find_place(EsStore *store, text *stream)
 {
-	text	   *name = (text *) DatumGetPointer(stream);
+	int			length = VARSIZE_ANY_EXHDR(stream);
 
-	*hash = hash_bytes_extended((unsigned char *) VARDATA_ANY(name),
-								VARSIZE_ANY_EXHDR(name), store->events);
-	return &tips[*hash % TIPS];
+	if (length > MAX_NAME)
+		return NULL;
+	return &tips[(hash_bytes((unsigned char *) VARDATA_ANY(stream), length) ^
+				  store->events) % TIPS];
 }
 
 /*
@@ -120,11 +129,14 @@ find_place(EsStore *store, Datum stream, uint64 *hash)
 bool
 es_log_tips_recall(EsStore *store, Datum stream, EsTip *tip)
 {
-	uint64		hash;
-	KnownTip   *known = find_place(store, stream, &hash);
+	text	   *name = (text *) DatumGetPointer(stream);
+	KnownTip   *known = find_place(store, name);
 
-	if (known->hash != hash || known->version == 0 ||
-		known->epoch != (uint32) store->epoch)
+	if (known == NULL || known->version == 0 ||
+		known->events != store->events ||
+		known->epoch != (uint32) store->epoch ||
+		known->length != VARSIZE_ANY_EXHDR(name) ||
+		memcmp(known->name, VARDATA_ANY(name), known->length) != 0)
 		return false;
 	tip->version = known->version;
 	tip->recorded_at = known->recorded_at;
@@ -141,14 +153,18 @@ void
 es_log_tips_remember(EsStore *store, Datum stream, int64 version,
 					 TimestampTz recorded_at, bool committed)
 {
-	uint64		hash;
-	KnownTip   *known = find_place(store, stream, &hash);
+	text	   *name = (text *) DatumGetPointer(stream);
+	KnownTip   *known = find_place(store, name);
 
-	known->hash = hash;
+	if (known == NULL)
+		return;
 	known->version = version;
 	known->recorded_at = recorded_at;
+	known->events = store->events;
 	known->epoch = (uint32) store->epoch;
 	known->transaction = committed ? 0 : transaction;
+	known->length = VARSIZE_ANY_EXHDR(name);
+	memcpy(known->name, VARDATA_ANY(name), known->length);
 	if (committed)
 		return;
 	if (npending < MAX_PENDING)
