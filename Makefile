@@ -150,6 +150,7 @@ ISOLATION = \
 	append_hot \
 	append_repeatable_read \
 	append_retry \
+	append_rivals \
 	append_savepoint \
 	capture \
 	execute \

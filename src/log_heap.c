@@ -12,10 +12,10 @@
  * the caller gets to tell it.
  *
  * The executor inserts speculatively, which takes a lock and, to confirm the
- * tuple, a WAL record more.  A plain tuple does as well, deleted again if it
- * lost, where nobody else is told of it: rivals may then wait for the end of
- * our transaction a second time, for nothing, but not for ever, since we wait
- * for none who came after us.  Logical decoding is told of it, so there, and for
+ * tuple, a WAL record more.  A plain tuple does as well, killed if it lost, where
+ * nobody else is told of it: a rival who met it in between waits for the end of
+ * our transaction, for nothing, but not for ever, since we wait for none but
+ * those whose tuples stand.  Logical decoding is told of it, so there, and for
  * what else the executor's code has to fill, the insertion is speculative.
  *
  * Who got the first version has them all, because versions have no gaps: the
@@ -44,6 +44,7 @@
 #include "log_heap.h"
 #include "log_tips.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
@@ -417,17 +418,37 @@ insert_speculatively(Insertion * in, TupleTableSlot *slot)
 	return inserted;
 }
 
+/*
+ * Takes back the tuple that was just inserted, for everybody and at once, as if
+ * it had been a speculative one.  Were it only deleted, it would be in flight
+ * to others up to the end of our transaction: two who both gave way would then
+ * wait for each other.
+ */
+static void
+kill_tuple(Insertion * in, TupleTableSlot *slot)
+{
+	const uint32 token = 1;		/* of no lock: nobody waits for it */
+	ItemPointer tid = &slot->tts_tid;
+	Buffer		buffer = ReadBuffer(in->rel, ItemPointerGetBlockNumber(tid));
+	Page		page;
+
+	LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
+	page = BufferGetPage(buffer);
+	HeapTupleHeaderSetSpeculativeToken((HeapTupleHeader)
+									   PageGetItem(page, PageGetItemId(page, ItemPointerGetOffsetNumber(tid))),
+									   token);
+	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
+	table_tuple_complete_speculative(in->rel, slot, token, false);
+	ReleaseBuffer(buffer);
+}
+
 static bool
-insert_or_delete(Insertion * in, TupleTableSlot *slot)
+insert_or_kill(Insertion * in, TupleTableSlot *slot)
 {
 	table_tuple_insert(in->rel, slot, in->cid, 0, NULL);
 	if (insert_entries(in, slot, true))
 		return true;
-
-	CommandCounterIncrement();
-	simple_table_tuple_delete(in->rel, &slot->tts_tid, SnapshotSelf);
-	CommandCounterIncrement();
-	in->cid = GetCurrentCommandId(true);
+	kill_tuple(in, slot);
 	return false;
 }
 
@@ -444,7 +465,7 @@ insert_first(Insertion * in, TupleTableSlot *slot, bool alone)
 		if (!is_free(in, slot, alone))
 			return false;
 		inserted = in->speculative ? insert_speculatively(in, slot) :
-			insert_or_delete(in, slot);
+			insert_or_kill(in, slot);
 		alone = false;
 	}
 	return true;
