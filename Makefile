@@ -129,6 +129,7 @@ REGRESS = \
 	read \
 	replay \
 	rights \
+	row_security \
 	rules \
 	rules_reference \
 	search_path \

@@ -72,9 +72,10 @@ void
 es_owner_enter(EsOwnerState *state, EsStore *store, const char *search_path)
 {
 	GetUserIdAndSecContext(&state->userid, &state->sec_context);
+	/* that row security isn't forced holds for what we ask, not for the code */
 	SetUserIdAndSecContext(store->owner,
-						   state->sec_context | SECURITY_LOCAL_USERID_CHANGE |
-						   SECURITY_RESTRICTED_OPERATION);
+						   (state->sec_context & ~SECURITY_NOFORCE_RLS) |
+						   SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
 
 	/*
 	 * The nest level also takes back what the code sets.  Parsing a

@@ -45,10 +45,16 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+/*
+ * PostgreSQL makes a plan anew where row security is another one, by the role,
+ * but not where the same role is once subject to row security that is forced
+ * upon a table's owner and once not.  So these have plans of their own.
+ */
 typedef struct PlanKey
 {
 	EsStore    *store;
 	const EsQuery *query;
+	bool		not_forced;
 } PlanKey;
 
 typedef struct PlanEntry
@@ -504,6 +510,7 @@ es_store_plan(EsStore *store, const EsQuery *query)
 	memset(&key, 0, sizeof(key));
 	key.store = store;
 	key.query = query;
+	key.not_forced = InNoForceRLSOperation();
 	entry = hash_search(plans, &key, HASH_FIND, NULL);
 	if (entry == NULL)
 	{
