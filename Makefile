@@ -119,6 +119,7 @@ REGRESS = \
 	capture \
 	guard \
 	handlers \
+	inspect \
 	decider \
 	interchange \
 	log_path \
@@ -161,6 +162,7 @@ ISOLATION = \
 	projection_rebuild \
 	projection_run \
 	read_all \
+	snapshots \
 	store_recreated \
 	subscriptions
 ISOLATION_OPTS = --inputdir=$(srcdir_or_dot)/test/isolation --temp-instance=./tmp_isolation $(TEMP)

@@ -5,12 +5,23 @@ CREATE FUNCTION @extschema@.es_bisect(stream text, condition text) RETURNS bigin
 AS $$
 DECLARE
     result bigint;
+    last bigint := @extschema@.es_stream_version(stream);
+    -- Window by window, each as long as all before it: what became true early is
+    -- found early, and folding up to the windows costs no more than they do.
+    first bigint := 1;
+    size bigint := 1000;
 BEGIN
-    -- the condition is the caller's own SQL: his rights, his search_path
-    EXECUTE pg_catalog.format(
-        'SELECT r.version FROM (SELECT version, state_after AS state FROM @extschema@.es_replay($1)) r'
-        ' WHERE (%s) ORDER BY r.version LIMIT 1', condition)
-       INTO result USING stream;
+    LOOP
+        -- the condition is the caller's own SQL: his rights, his search_path
+        EXECUTE pg_catalog.format(
+            'SELECT r.version FROM (SELECT version, state_after AS state FROM @extschema@.es_replay($1, $2, $3)) r
+              WHERE (%s
+                    ) ORDER BY r.version LIMIT 1', condition)
+           INTO result USING stream, first, first OPERATOR(pg_catalog.+) size OPERATOR(pg_catalog.-) 1::bigint;
+        first := first OPERATOR(pg_catalog.+) size;
+        EXIT WHEN result IS NOT NULL OR first OPERATOR(pg_catalog.>) last;
+        size := first OPERATOR(pg_catalog.-) 1::bigint;
+    END LOOP;
     RETURN result;
 END
 $$;
@@ -23,13 +34,14 @@ CREATE FUNCTION @extschema@.es_diff(before jsonb, after jsonb)
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    WITH RECURSIVE pair (path, old, new, open) AS (
-        SELECT NULL::text, before, after,
+    WITH RECURSIVE pair (path, place, old, new, open) AS (
+        -- place: the path as it is sorted, elements of arrays by their number
+        SELECT NULL::text, '{}'::text[] COLLATE "C", before, after,
                coalesce(before IS DISTINCT FROM after
                         AND jsonb_typeof(before) = jsonb_typeof(after)
                         AND jsonb_typeof(before) IN ('object', 'array'), false)
         UNION ALL
-        SELECT concat_ws('.', p.path, k.key), v.old, v.new,
+        SELECT concat_ws('.', p.path, k.key), p.place || coalesce(lpad(k.element::text, 10, '0'), k.key), v.old, v.new,
                coalesce(jsonb_typeof(v.old) = jsonb_typeof(v.new)
                         AND jsonb_typeof(v.old) IN ('object', 'array'), false)
           FROM pair p
@@ -54,7 +66,7 @@ AS $$
            p.old, p.new
       FROM pair p
      WHERE NOT p.open AND p.old IS DISTINCT FROM p.new
-     ORDER BY p.path
+     ORDER BY p.place
 $$;
 
 COMMENT ON FUNCTION @extschema@.es_diff(jsonb, jsonb) IS
