@@ -82,7 +82,7 @@ BEGIN
 END
 $$;
 
--- removed by an owner who went past the guard
+-- removed by an owner who went past the guard, and put it back or did not
 SELECT count(*) FROM es_read('A-1');
 BEGIN;
 ALTER TABLE es.events DISABLE TRIGGER es_guard_change;
@@ -90,6 +90,11 @@ DELETE FROM es.events WHERE stream = 'A-1' AND version > 3;
 ALTER TABLE es.events ENABLE ALWAYS TRIGGER es_guard_change;
 COMMIT;
 SELECT es_append('A-1', 'F', expected_version => 5);
+ALTER TABLE es.events DISABLE TRIGGER es_guard_change;
+SELECT es_append('A-1', 'D', expected_version => 3);
+DELETE FROM es.events WHERE stream = 'A-1' AND version > 3;
+SELECT es_append('A-1', 'E', expected_version => 4);
+ALTER TABLE es.events ENABLE ALWAYS TRIGGER es_guard_change;
 SELECT versions('A-1');
 
 -- a new stream of the same name as one that was taken back, and one that is there

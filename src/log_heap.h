@@ -60,6 +60,7 @@ typedef struct EsLogShape
 	const char *obstacle;		/* to the direct way, or NULL: there is none */
 	bool		row_security;
 	bool		after_triggers; /* statement triggers that an INSERT fires */
+	bool		guarded;		/* against the removal of events */
 	Oid			indexes[ES_LOG_NINDEXES];
 	IndexInfo	index_infos[ES_LOG_NINDEXES];
 }			EsLogShape;

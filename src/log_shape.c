@@ -105,6 +105,12 @@ check_triggers(TriggerDesc * triggers, EsLogShape * shape)
 		Trigger    *trigger = &triggers->triggers[i];
 		FmgrInfo	function;
 
+		if (TRIGGER_FOR_DELETE(trigger->tgtype) &&
+			trigger->tgenabled == TRIGGER_FIRES_ALWAYS)
+		{
+			fmgr_info(trigger->tgfoid, &function);
+			shape->guarded |= function.fn_addr == es_guard;
+		}
 		if (!TRIGGER_FOR_INSERT(trigger->tgtype) ||
 			trigger->tgenabled == TRIGGER_DISABLED)
 			continue;
@@ -242,7 +248,7 @@ find_obstacle(EsStore *store, Relation rel, AclMode right)
 	if (shape->epoch != store->epoch || !store->valid)
 	{
 		shape->row_security = rel->rd_rel->relrowsecurity;
-		shape->after_triggers = false;
+		shape->after_triggers = shape->guarded = false;
 		shape->obstacle = check_table(rel, shape);
 		shape->epoch = store->epoch;
 	}

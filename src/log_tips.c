@@ -10,8 +10,9 @@
  * the stream has moved on.
  *
  * What a transaction appended itself is known for as long as it runs, and
- * remembered if it commits.  All is forgotten when the store's epoch moves on:
- * whoever gets past the guard, by altering the table, moves it.
+ * remembered if it commits.  None of it counts while the table isn't guarded
+ * against removals, and all is forgotten when the store's epoch moves on, which
+ * it does when the guard is taken off or put back.
  *
  * The memory is a table of fixed size in which a stream takes the place of
  * another one; its pages are not there until they are used.  It holds the names
@@ -24,6 +25,7 @@
 
 #include "access/xact.h"
 #include "common/hashfn.h"
+#include "log_heap.h"
 #include "log_tips.h"
 
 #define TIPS		8192
@@ -131,7 +133,10 @@ es_log_tips_recall(EsStore *store, Datum stream, EsTip *tip)
 {
 	text	   *name = (text *) DatumGetPointer(stream);
 	KnownTip   *known = find_place(store, name);
+	EsLogShape *shape = store->shape;
 
+	if (shape == NULL || shape->epoch != store->epoch || !shape->guarded)
+		return false;
 	if (known == NULL || known->version == 0 ||
 		known->events != store->events ||
 		known->epoch != (uint32) store->epoch ||
