@@ -162,6 +162,7 @@ SELECT estimate($$SELECT * FROM es_read('Page-1')$$) BETWEEN 50 AND 150 AS whole
        estimate($$SELECT * FROM es_read('Page-1', max_count => 20)$$) AS at_most_20,
        estimate($$SELECT * FROM es_read('Page-1', 11, 40)$$) AS thirty,
        estimate($$SELECT * FROM es_read('Page-1', 40, 11)$$) AS none,
+       estimate($$SELECT * FROM es_replay('Page-1', 11, 40)$$) AS replayed,
        estimate($$SELECT * FROM es_read_all()$$) AS page,
        estimate($$SELECT * FROM es_read_all(max_count => 50)$$) AS short_page,
        estimate($$SELECT * FROM es_read_all(max_count => NULL)$$) BETWEEN 5000 AND 5100 AS everything,

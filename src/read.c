@@ -285,8 +285,8 @@ known_argument(List *args, int n, double fallback)
 
 /*
  * es_read_support(internal): tells the planner how many rows to expect of
- * es_read(stream, from_version, to_version, max_count, ...) and of
- * es_read_all(after, max_count, ...).
+ * es_read(stream, from_version, to_version, max_count, ...), of
+ * es_replay(stream, from_version, to_version) and of es_read_all(after, max_count, ...).
  */
 Datum
 es_read_support(PG_FUNCTION_ARGS)

@@ -25,7 +25,9 @@ CREATE FUNCTION @extschema@.es_replay(
     state_before jsonb,
     state_after jsonb
 )
-    LANGUAGE c STABLE ROWS 100 AS 'MODULE_PATHNAME';
+    LANGUAGE c STABLE ROWS 100
+    SUPPORT @extschema@.es_read_support
+    AS 'MODULE_PATHNAME';
 
 COMMENT ON FUNCTION @extschema@.es_replay(text, bigint, bigint) IS
     'The events of a stream with the state before and after each of them. 42704 where the category has no aggregate';
