@@ -1,4 +1,6 @@
 -- Appending: versions, expected versions, batches, ids, validation, context.
+-- some of it cannot be done the direct way
+DO $$ BEGIN IF current_setting('eventsourcing.log_path', true) = 'heap' THEN SET eventsourcing.log_path = 'auto'; END IF; END $$;
 SET client_min_messages = warning;
 SELECT es_create_store();
 

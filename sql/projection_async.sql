@@ -98,6 +98,39 @@ CALL es_run();
 SELECT name, state, lag, last_error FROM async_events.projections ORDER BY name;
 SELECT es_drop_projection('log');
 
+-- An upcaster that fails is a failure of the projections that read its events,
+-- after what comes before them
+CREATE TABLE async_upcast (stream text, version bigint);
+CREATE FUNCTION async_lift(data jsonb) RETURNS jsonb LANGUAGE plpgsql IMMUTABLE AS
+    $$ BEGIN RETURN jsonb_build_object('n', (data ->> 'n')::int); END $$;
+SELECT es_create_projection('upcast', 'INSERT INTO async_upcast SELECT stream, version FROM new_events',
+    '{async_upcast}', types => '{Lifted}', mode => 'async', granularity => 'batch');
+SELECT es_append('C-1', 'Lifted', '{"n": "1"}');
+SELECT es_append('C-1', 'Lifted', '{"n": "2"}');
+SELECT es_append('C-1', 'Lifted', '{"n": "three"}');
+SELECT es_append('C-1', 'Lifted', '{"n": "4"}');
+SELECT es_append('C-1', 'Counted', '{"n": 1}');
+SELECT es_create_upcaster('Lifted', 1, 'async_lift(jsonb)');
+-- created after it, and so run after it
+SELECT es_create_projection('after', 'INSERT INTO async_upcast SELECT stream || '' after'', version FROM new_events',
+    '{async_upcast}', types => '{Counted}', mode => 'async', replay => false);
+SELECT es_append('C-1', 'Counted', '{"n": 1}');
+SET client_min_messages = error;
+CALL es_run();
+RESET client_min_messages;
+SELECT name, state, lag, failures, split_part(last_error, E'\n', 1) AS last_error
+  FROM async_events.projections WHERE name IN ('upcast', 'after') ORDER BY name;
+SELECT * FROM async_upcast ORDER BY stream, version;
+CREATE OR REPLACE FUNCTION async_lift(data jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS 'SELECT data';
+CALL es_run('upcast');
+SELECT name, state, lag, failures, last_error FROM async_events.projections WHERE name = 'upcast';
+SELECT * FROM async_upcast WHERE stream = 'C-1' ORDER BY version;
+SELECT es_drop_projection('upcast');
+SELECT es_drop_projection('after');
+SELECT es_drop_upcaster('Lifted', 1);
+DROP FUNCTION async_lift;
+DROP TABLE async_upcast;
+
 -- Paused and resumed
 SELECT es_pause_projection('totals');
 SELECT es_append('A-6', 'Counted');

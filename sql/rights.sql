@@ -1,4 +1,6 @@
 -- Rights: GRANTs and row security govern, nobody gains any through the store.
+-- some of it cannot be done the direct way
+DO $$ BEGIN IF current_setting('eventsourcing.log_path', true) = 'heap' THEN SET eventsourcing.log_path = 'auto'; END IF; END $$;
 SET client_min_messages = warning;
 \set SHOW_CONTEXT never
 CREATE ROLE regress_es_owner;

@@ -1,4 +1,6 @@
 -- Snapshots: when they are taken, which are used, and who may.
+-- some of it cannot be done the direct way
+DO $$ BEGIN IF current_setting('eventsourcing.log_path', true) = 'heap' THEN SET eventsourcing.log_path = 'auto'; END IF; END $$;
 SET client_min_messages = warning;
 SELECT es_create_store();
 CREATE ROLE es_snapshot_writer;

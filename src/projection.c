@@ -398,16 +398,17 @@ read_event(const EsEvent *stored, void *arg)
 	EsEvent		event = *stored;
 
 	reading->nevents++;
-	reading->slice->position = EsEventPosition(stored);
 	if (es_upcast_event(reading->upcast, &event))
 		es_event_batch_add(reading->slice->batch, &event);
+	reading->slice->position = EsEventPosition(stored);
 	return true;
 }
 
 /*
  * Reads the next events up to a position, at most max_count, as the store's
  * owner and past row security; snapshot: as the active one sees them, instead of
- * all that is committed by now.  Returns how many there are to run.
+ * all that is committed by now.  Returns how many there are to run.  Where that
+ * raises an error, because of an upcaster, the slice holds what comes before.
  */
 int
 es_slice_read(EsSlice *slice, int64 upto, int max_count, bool snapshot)
@@ -419,6 +420,7 @@ es_slice_read(EsSlice *slice, int64 upto, int max_count, bool snapshot)
 	int			save_sec_context;
 
 	es_event_batch_reset(slice->batch);
+	slice->done = false;
 	range.after = slice->position;
 	range.upto = upto;
 	range.max_count = max_count;

@@ -115,9 +115,18 @@ typedef struct Part
 	EsProjection *projection;
 	Async	   *async;
 	EsSlice    *slice;
+	int64		upto;			/* what there is to read */
 	int			nevents;
 	bool		prepared;		/* the script is not to blame as a whole */
 } Part;
+
+static void
+read_part(void *arg)
+{
+	Part	   *part = arg;
+
+	(void) es_slice_read(part->slice, part->upto, part->async->limit, false);
+}
 
 /*
  * Runs the events and moves the cursor.
@@ -171,6 +180,17 @@ fail(EsStore *store, const char *name, const ErrorData *error)
 }
 
 /*
+ * A projection is not to blame for being cancelled.
+ */
+static void
+pass_on_cancel(ErrorData *error)
+{
+	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) ==
+		ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION))
+		ReThrowError(error);
+}
+
+/*
  * Takes the next events in.  Returns whether there may be more to do.
  */
 static bool
@@ -184,16 +204,25 @@ take_in(EsStore *store, EsProjection *projection, int64 upto, Async *async)
 	part.projection = projection;
 	part.async = async;
 	part.slice = es_slice_begin(store, NULL, projection->body.types, projection->position);
-	part.nevents = es_slice_read(part.slice, upto, async->limit, false);
+	part.upto = upto;
+	error = es_work_try(read_part, &part, CurrentMemoryContext);
+	part.nevents = part.slice->batch->nevents;
+	if (error != NULL)
+	{
+		/* an upcaster failed: first what comes before its event */
+		pass_on_cancel(error);
+		if (part.nevents == 0)
+		{
+			fail(store, projection->name, error);
+			return false;
+		}
+	}
 	more = !part.slice->done;
 	while ((error = es_work_try(run_part, &part, CurrentMemoryContext)) != NULL)
 	{
 		int			failed_at = part.prepared ? es_script_failed_at() : 0;
 
-		/* it is not to blame for being cancelled */
-		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) ==
-			ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION))
-			ReThrowError(error);
+		pass_on_cancel(error);
 		if (failed_at < 0 && part.nevents > 1)
 			async->limit = part.nevents = part.nevents / 2;
 		else if (failed_at > 0)
