@@ -64,26 +64,13 @@ SELECT version FROM es_replay('Person-1');
 SELECT es_create_upcaster('Named', 1, 'named_1(jsonb)');
 SELECT * FROM es_load('Person-1', to_version => 1);
 
--- an error inside an upcaster says where: first of all in its context
+-- an error inside an upcaster says where
+\set SHOW_CONTEXT errors
 CREATE OR REPLACE FUNCTION named_2(data jsonb) RETURNS jsonb LANGUAGE plpgsql IMMUTABLE AS
     $$ BEGIN RAISE EXCEPTION 'cannot read %', data USING ERRCODE = 'ZX001', HINT = 'A hint.'; END $$;
-CREATE FUNCTION pg_temp.report(query text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-    state text;
-    hint text;
-    context text;
-BEGIN
-    EXECUTE query;
-    RETURN 'no error';
-EXCEPTION WHEN OTHERS THEN
-    GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, hint = PG_EXCEPTION_HINT, context = PG_EXCEPTION_CONTEXT;
-    RETURN concat_ws(E'\n', state, SQLERRM, hint, split_part(context, E'\n', 1), split_part(context, E'\n', 2));
-END
-$$;
-\pset tuples_only on
-SELECT pg_temp.report('SELECT version FROM es_read(''Person-1'', 3, 3)');
-SELECT pg_temp.report('SELECT es_load(''Person-1'', to_version => 1)');
-\pset tuples_only off
+SELECT version FROM es_read('Person-1', 3, 3);
+SELECT * FROM es_load('Person-1', to_version => 1);
+\set SHOW_CONTEXT never
 -- and leaves nothing behind
 DO $$
 BEGIN

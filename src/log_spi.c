@@ -471,19 +471,27 @@ typedef struct SinkReceiver
 	DestReceiver pub;
 	EsEventSink sink;
 	void	   *arg;
+	ErrorContextCallback *context;	/* of an error in the sink */
 } SinkReceiver;
 
 static bool
 sink_receive(TupleTableSlot *slot, DestReceiver *self)
 {
 	SinkReceiver *receiver = (SinkReceiver *) self;
+	ErrorContextCallback *context = error_context_stack;
 	EsEvent		event;
+	bool		more;
 
 	CHECK_FOR_INTERRUPTS();
 	slot_getallattrs(slot);
 	memcpy(event.values, slot->tts_values, sizeof(event.values));
 	memcpy(event.nulls, slot->tts_isnull, sizeof(event.nulls));
-	return receiver->sink(&event, receiver->arg);
+
+	/* what it has to say has nothing to do with our query */
+	error_context_stack = receiver->context;
+	more = receiver->sink(&event, receiver->arg);
+	error_context_stack = context;
+	return more;
 }
 
 static void
@@ -498,8 +506,8 @@ sink_noop(DestReceiver *self)
 
 /*
  * Runs a SELECT of EVENT_COLUMNS and feeds the sink.  With by_index an index is
- * made for it; else which one is best depends on the values.  With read_only it sees what the calling statement sees, else
- * what a new statement would.
+ * made for it; else which one is best depends on the values.  With read_only it
+ * sees what the calling statement sees, else what a new statement would.
  */
 static void
 scan(EsStore *store, const EsQuery *query, bool by_index, Datum *values,
@@ -509,7 +517,7 @@ scan(EsStore *store, const EsQuery *query, bool by_index, Datum *values,
 	SinkReceiver receiver = {
 		{
 			sink_receive, sink_startup, sink_noop, sink_noop, DestTuplestore
-		}, sink, arg
+		}, sink, arg, error_context_stack
 	};
 	SPIExecuteOptions options = {0};
 	int			rc;
