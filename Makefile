@@ -162,6 +162,7 @@ ISOLATION = \
 	projection_rebuild \
 	projection_run \
 	read_all \
+	snapshot_repeatable_read \
 	snapshots \
 	store_recreated \
 	subscriptions

@@ -159,6 +159,45 @@ END $$;
 REVOKE CREATE ON SCHEMA public FROM capture_owner;
 DROP TABLE hidden, child, parent, parted, wide;
 DROP ROLE capture_owner;
+
+-- The stream of a row does not depend on the session's settings, nor on whether
+-- the row was there before
+CREATE TABLE by_day (key date);
+CREATE TABLE by_time (key timestamptz);
+CREATE TABLE by_flag (key boolean);
+CREATE TABLE by_code (key char(4));
+CREATE TABLE by_share (key float8);
+INSERT INTO by_day VALUES ('2026-02-01');
+INSERT INTO by_time VALUES ('2026-02-01 12:00+00');
+INSERT INTO by_flag VALUES (true);
+INSERT INTO by_code VALUES ('ab');
+INSERT INTO by_share VALUES (0.1);
+BEGIN;
+SET LOCAL datestyle = 'German';
+SET LOCAL timezone = 'Asia/Tokyo';
+SET LOCAL extra_float_digits = -5;
+SELECT es_capture('by_day', 'Key', 'key'), es_capture('by_time', 'Key', 'key'), es_capture('by_flag', 'Key', 'key'),
+       es_capture('by_code', 'Key', 'key'), es_capture('by_share', 'Key', 'key');
+COMMIT;
+DELETE FROM by_day;
+DELETE FROM by_time;
+DELETE FROM by_flag;
+DELETE FROM by_code;
+BEGIN;
+SET LOCAL datestyle = 'German';
+SET LOCAL timezone = 'Asia/Tokyo';
+SET LOCAL extra_float_digits = -5;
+INSERT INTO by_day VALUES ('2026-02-01');
+INSERT INTO by_time VALUES ('2026-02-01 12:00+00');
+DELETE FROM by_share;
+COMMIT;
+SELECT stream, array_agg(type ORDER BY version) FROM capture.events WHERE stream LIKE 'Key-%' GROUP BY stream ORDER BY stream;
+SELECT es_uncapture('by_flag');
+DELETE FROM by_flag;
+INSERT INTO by_flag VALUES (NULL);
+SELECT es_capture('by_flag', 'Key', 'key');
+DROP TABLE by_day, by_time, by_flag, by_code, by_share;
+
 DROP TABLE customer, forgery;
 DROP FUNCTION capture_touch();
 SELECT es_drop_store('capture', true), es_drop_store('capture_other', true);

@@ -26,24 +26,66 @@
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/fmgrprotos.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
 PG_FUNCTION_INFO_V1(es_capture_row);
 
 /*
- * Returns the stream of a row: the category and the value of the key column.
+ * Whether the text of a type's values is the same whatever the session's
+ * settings are.
+ */
+static bool
+has_one_text(Oid type)
+{
+	switch (getBaseType(type))
+	{
+		case BPCHAROID:
+		case INT2OID:
+		case INT4OID:
+		case INT8OID:
+		case NUMERICOID:
+		case TEXTOID:
+		case UUIDOID:
+		case VARCHAROID:
+			return true;
+		default:
+			return false;
+	}
+}
+
+/*
+ * Returns the stream of a row: the category and the value of the key column, as
+ * es_capture() has it, with its settings.
  */
 static text *
 row_stream(HeapTuple row, TupleDesc desc, const char *category, int key)
 {
-	char	   *value = SPI_getvalue(row, desc, key);
+	static const char *const settings[][2] = {
+		{"bytea_output", "hex"},
+		{"datestyle", "ISO, YMD"},
+		{"extra_float_digits", "1"},
+		{"intervalstyle", "postgres"},
+		{"lc_monetary", "C"},
+		{"timezone", "UTC"}
+	};
+	Form_pg_attribute attr = TupleDescAttr(desc, key - 1);
+	bool		pinned = !has_one_text(attr->atttypid);
+	int			nestlevel = pinned ? NewGUCNestLevel() : 0;
+	char	   *value;
 
+	for (int i = 0; pinned && i < lengthof(settings); i++)
+		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	value = SPI_getvalue(row, desc, key);
+	if (pinned)
+		AtEOXact_GUC(true, nestlevel);
 	if (value == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_NOT_NULL_VIOLATION),
 				 errmsg("cannot capture a row whose key \"%s\" is NULL",
-						NameStr(TupleDescAttr(desc, key - 1)->attname))));
+						NameStr(attr->attname))));
 	return cstring_to_text(psprintf("%s-%s", category, value));
 }
 

@@ -18,9 +18,16 @@ $$;
 COMMENT ON FUNCTION @extschema@.es_captured_tables(regclass) IS
     'Internal: a table and its partitions: PostgreSQL gives row triggers to partitions by itself, but not those for TRUNCATE';
 
+-- The settings are those with which the trigger makes the key's text.
 CREATE FUNCTION @extschema@.es_capture("table" regclass, category text, key text) RETURNS bigint
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
+    SET bytea_output = 'hex'
+    SET datestyle = 'ISO, YMD'
+    SET extra_float_digits = 1
+    SET intervalstyle = 'postgres'
+    SET lc_monetary = 'C'
+    SET timezone = 'UTC'
 AS $$
 DECLARE
     store name := @extschema@.es_current_store();
@@ -80,7 +87,9 @@ BEGIN
     END IF;
     -- Triggers see a row as it is stored: without virtual columns, and not those
     -- of tables that inherit from this one.
-    EXECUTE format('SELECT count(@extschema@.es_append($1 || ''-'' || t.%I, ''Created'', row_to_json(t)::jsonb - $2)) FROM %s %s t',
+    -- format() makes of a key what the trigger does; a cast to text need not.
+    EXECUTE format('SELECT count(@extschema@.es_append($1 || ''-'' || CASE WHEN t.%1$I IS NOT NULL THEN format(''%%s'', t.%1$I) END,
+                                                       ''Created'', row_to_json(t)::jsonb - $2)) FROM %2$s %3$s t',
                    key, CASE WHEN (SELECT relkind FROM pg_class WHERE oid = "table") = 'r' THEN 'ONLY' ELSE '' END, "table")
        INTO result
       USING category, ARRAY(SELECT a.attname::text FROM pg_attribute a

@@ -41,7 +41,7 @@ PG_FUNCTION_INFO_V1(es_drop_snapshots);
 #define MAX_ATTEMPTS	5
 
 static const EsQuery select_snapshot = {
-	"SELECT version, state, recorded_at FROM {es}.snapshots"
+	"SELECT version, state, recorded_at, xmin FROM {es}.snapshots"
 	" WHERE stream OPERATOR(pg_catalog.=) $1"
 	" AND version OPERATOR(pg_catalog.<=) $2"
 	" AND recorded_at OPERATOR(pg_catalog.<=) $3"
@@ -79,6 +79,20 @@ static const EsQuery delete_snapshots = {
 };
 
 /*
+ * Whether a snapshot may stand for events that the caller does not see: taken
+ * by his own transaction, of all there was, it is ahead of what a transaction
+ * in REPEATABLE READ sees of the log.
+ */
+static bool
+is_ahead(const EsFoldLimit *limit, HeapTuple row, TupleDesc desc)
+{
+	bool		isnull;
+
+	return limit->visibility == ES_SEE_STATEMENT && IsolationUsesXactSnapshot() &&
+		TransactionIdIsCurrentTransactionId(DatumGetTransactionId(SPI_getbinval(row, desc, 4, &isnull)));
+}
+
+/*
  * Sets folded to the newest usable snapshot within the limit, allocated in the
  * current memory context, or to nothing.
  */
@@ -102,7 +116,8 @@ start(EsStore *store, EsAggregate *aggregate, Datum stream,
 
 	SPI_connect();
 	if (es_store_select(store, &select_snapshot, values, NULL,
-						limit->visibility == ES_SEE_STATEMENT) > 0)
+						limit->visibility == ES_SEE_STATEMENT) > 0 &&
+		!is_ahead(limit, SPI_tuptable->vals[0], SPI_tuptable->tupdesc))
 	{
 		HeapTuple	row = SPI_tuptable->vals[0];
 		TupleDesc	desc = SPI_tuptable->tupdesc;
