@@ -18,9 +18,9 @@ my @sections = (
 		es_cloudevent es_cloudevents' ],
 	[ 'State', '
 		es_create_aggregate es_alter_aggregate es_drop_aggregate es_load es_replay es_snapshot
-		es_drop_snapshots es_bisect es_diff es_apply_rules es_fingerprint', 'rules.md' ],
-	[ 'Commands', 'es_create_decider es_execute' ],
-	[ 'Old events in today\'s shape', 'es_create_upcaster es_drop_upcaster es_rename_type' ],
+		es_drop_snapshots es_bisect es_diff es_apply_rules es_fingerprint', 'aggregates.md' ],
+	[ 'Commands', 'es_create_decider es_execute', 'aggregates.md#commands' ],
+	[ 'Old events in today\'s shape', 'es_create_upcaster es_drop_upcaster es_rename_type', 'aggregates.md#events-over-the-years' ],
 	[ 'Projections', '
 		es_create_projection es_alter_projection es_pause_projection es_resume_projection
 		es_drop_projection es_rebuild es_verify_projection' ],
@@ -67,7 +67,7 @@ foreach my $section (@sections)
 	my ($title, $names, $more) = @$section;
 
 	print "### $title\n\n";
-	print "More in [$more]($more).\n\n" if $more;
+	print 'More in [' . $more =~ s/#.*//r . "]($more).\n\n" if $more;
 	foreach my $name (split ' ', $names)
 	{
 		my $function = delete $functions{$name} or die "there is no function $name\n";
