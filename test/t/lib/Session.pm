@@ -62,6 +62,15 @@ sub query
 	return $self->result;
 }
 
+# Ends psql as if its machine had gone.
+sub kill
+{
+	my ($self) = @_;
+
+	$self->{psql}->kill_kill(grace => 0);
+	return;
+}
+
 # Ends it; for one whose server has gone, too.
 sub quit
 {
