@@ -37,6 +37,8 @@ SELECT es_create_projection('bad', 'SELECT 1', '{orders,NULL}');
 SELECT es_create_projection('bad', 'SELECT 1', '{order_ids}');
 SELECT es_create_projection('bad', 'SELECT 1', '{temporary}');
 SELECT es_create_projection('bad', 'SELECT 1', '{parted}');
+SELECT es_create_projection('bad', 'SELECT 1', '{pg_class}');
+SELECT es_create_projection('bad', 'SELECT 1', '{orders,orders}');
 SELECT es_create_projection('bad', 'SELECT 1', '{shop_events.events}');
 SELECT es_create_projection('bad', 'SELECT 1', '{orders}', mode => 'later');
 SELECT es_create_projection('bad', 'SELECT 1', '{orders}', granularity => 'row');

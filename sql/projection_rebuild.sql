@@ -198,6 +198,15 @@ SELECT es_resume_projection('shop');
 SELECT id FROM customers ORDER BY id;
 SELECT * FROM es_verify_projection('shop');
 
+-- A table that was dropped and made again isn't the projection's
+DROP TABLE seen;
+CREATE TABLE seen (stream text, version bigint, type text);
+\set VERBOSITY sqlstate
+CALL es_rebuild('seen');
+SELECT * FROM es_verify_projection('seen');
+\set VERBOSITY default
+SELECT * FROM rebuild_events.progress;
+
 RESET search_path;
 RESET eventsourcing.store;
 SELECT es_drop_store('rebuild_events', confirm => true);

@@ -23,6 +23,7 @@
 
 #include "access/xact.h"
 #include "catalog.h"
+#include "catalog/catalog.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
@@ -578,6 +579,8 @@ check_table(EsStore *store, Oid relid)
 		problem = "It is a temporary table.";
 	else if (form->relispartition || form->relhassubclass || has_superclass(relid))
 		problem = "It is part of an inheritance or partition tree.";
+	else if (IsCatalogRelationOid(relid))
+		problem = "It is a system catalog.";
 	else if (form->relnamespace == store->schema)
 		problem = "It is in the event store's own schema.";
 	if (problem != NULL)
@@ -593,6 +596,25 @@ check_table(EsStore *store, Oid relid)
 				 errhint("Projections run with the rights of role \"%s\", which has to own their tables.",
 						 GetUserNameFromId(store->owner, true))));
 	ReleaseSysCache(tuple);
+}
+
+static void
+check_tables(EsStore *store, ArrayType *tables)
+{
+	Oid		   *oids = (Oid *) ARR_DATA_PTR(tables);
+	int			count = ArrayGetNItems(ARR_NDIM(tables), ARR_DIMS(tables));
+
+	for (int i = 0; i < count; i++)
+	{
+		check_table(store, oids[i]);
+		for (int j = 0; j < i; j++)
+		{
+			if (oids[i] == oids[j])
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						 errmsg("tables contains \"%s\" more than once", get_rel_name(oids[i]))));
+		}
+	}
 }
 
 /*
@@ -690,8 +712,7 @@ es_create_projection(PG_FUNCTION_ARGS)
 	projection.body.granularity = granularity;
 	projection.body.types = PG_ARGISNULL(3) ? NULL : get_list(fcinfo, 3, "types");
 	projection.tables = get_list(fcinfo, 2, "tables");
-	for (int i = 0; i < ArrayGetNItems(1, ARR_DIMS(projection.tables)); i++)
-		check_table(store, ((Oid *) ARR_DATA_PTR(projection.tables))[i]);
+	check_tables(store, projection.tables);
 	script = es_projection_prepare(store, name, &projection.body, 1);
 	check_targets(script, projection.tables);
 	es_script_free(script);

@@ -22,6 +22,12 @@ DECLARE
     item record;
 BEGIN
     SELECT c.* INTO class FROM pg_class c WHERE c.oid = original;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'a table of the projection does not exist any more'
+            USING ERRCODE = 'undefined_table',
+                  DETAIL = format('It had the OID %s. Another one of the same name is not what the projection was created for.', original::oid),
+                  HINT = 'Call es_drop_projection(), and create the projection again.';
+    END IF;
     qualified := format('%I.%I', class.relnamespace::regnamespace::text, class.relname);
     SELECT string_agg(
                CASE WHEN a.attisdropped THEN format('"........dropped.%s........" int', a.attnum)
