@@ -577,7 +577,8 @@ check_table(EsStore *store, Oid relid)
 		problem = "It is not an ordinary table.";
 	else if (form->relpersistence == RELPERSISTENCE_TEMP)
 		problem = "It is a temporary table.";
-	else if (form->relispartition || form->relhassubclass || has_superclass(relid))
+	else if (form->relispartition || find_inheritance_children(relid, NoLock) != NIL ||
+			 has_superclass(relid))
 		problem = "It is part of an inheritance or partition tree.";
 	else if (IsCatalogRelationOid(relid))
 		problem = "It is a system catalog.";
