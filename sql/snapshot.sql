@@ -357,6 +357,25 @@ SELECT add('T-1', 5);
 SELECT * FROM kept WHERE stream = 'T-1';
 
 --
+-- Found by their index, also by plans that were made when there were few
+--
+SELECT es_create_store('few');
+SET eventsourcing.store = 'few';
+SELECT es_create_aggregate('I', rules => '{"Added": {"$inc": {"n": "$.add"}}}', snapshot_every => 2);
+SELECT add('I-1', 3);
+ANALYZE few.snapshots;
+BEGIN;
+SELECT seq_scan AS seq_scans, idx_scan AS index_scans FROM pg_stat_xact_all_tables WHERE relid = 'few.snapshots'::regclass \gset
+SELECT add('I-1', 3), add('I-1', 3), add('I-1', 3);
+SELECT state FROM es_load('I-1');
+SELECT state FROM es_load('I-1', 5);
+SELECT seq_scan - :seq_scans AS seq_scans, idx_scan > :index_scans AS by_index
+  FROM pg_stat_xact_all_tables WHERE relid = 'few.snapshots'::regclass;
+COMMIT;
+SELECT es_drop_store('few', confirm => true);
+RESET eventsourcing.store;
+
+--
 -- Rights: only what the extension itself folded gets in
 --
 \set VERBOSITY terse

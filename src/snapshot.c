@@ -201,7 +201,7 @@ take(EsStore *store, Datum stream)
 
 	values[1] = PointerGetDatum(fingerprint);
 	values[2] = Int32GetDatum(aggregate->snapshots_kept);
-	(void) es_store_execute(store, &delete_old_snapshots, values, NULL);
+	(void) es_store_execute_by_index(store, &delete_old_snapshots, values, NULL);
 	SPI_finish();
 	return folded.version;
 }

@@ -672,14 +672,14 @@ es_store_select_latest(EsStore *store, const EsQuery *query, Datum *values,
 }
 
 /*
- * The same for a SELECT that may have to see what the calling statement sees,
- * and not what a new one would.
+ * The same for a SELECT that an index is made for, and that may have to see what
+ * the calling statement sees, and not what a new one would.
  */
 uint64
 es_store_select(EsStore *store, const EsQuery *query, Datum *values,
 				const char *nulls, bool as_statement)
 {
-	return run_as_owner(store, query, false, values, nulls, InvalidSnapshot, as_statement);
+	return run_as_owner(store, query, true, values, nulls, InvalidSnapshot, as_statement);
 }
 
 /*
