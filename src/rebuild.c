@@ -162,6 +162,7 @@ begin(void *arg)
 				  quote_literal_cstr(NameStr(store->name)),
 				  quote_literal_cstr(rebuild->name),
 				  rebuild->late_indexes ? "false" : "true");
+	es_shadow_mark(es_shadow_open(store, projection, REBUILD_PREFIX));
 }
 
 /*

@@ -28,6 +28,7 @@ extern char *es_shadow_list(const EsProjection *projection);
 extern Oid	es_shadow_of(const EsShadows *shadows, Oid relid);
 extern bool es_shadow_is(Oid relid);
 extern void es_shadow_run(EsShadows *shadows, EsSlice *slice);
+extern void es_shadow_mark(EsShadows *shadows);
 extern void es_shadow_swap(EsShadows *shadows);
 
 #endif							/* ES_SHADOW_H */

@@ -33,6 +33,42 @@
 #define SWAP(type, a, b) \
 	do { type save = (a); (a) = (b); (b) = save; } while (0)
 
+static void
+mark_rewrite(Relation classes, Oid relid, Oid original)
+{
+	HeapTuple	tuple = SearchSysCacheCopy1(RELOID, ObjectIdGetDatum(relid));
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", relid);
+	((Form_pg_class) GETSTRUCT(tuple))->relrewrite = original;
+	CatalogTupleUpdate(classes, &tuple->t_self, tuple);
+	heap_freetuple(tuple);
+}
+
+/*
+ * Marks shadows as what they are, rewrites of the tables, so that logical
+ * decoding passes over them: a publication FOR ALL TABLES would send their rows
+ * to where there is no such table, and the subscription would stop.
+ */
+void
+es_shadow_mark(EsShadows *shadows)
+{
+	Relation	classes = table_open(RelationRelationId, RowExclusiveLock);
+
+	for (int i = 0; i < shadows->count; i++)
+	{
+		Relation	shadow = table_open(shadows->shadows[i], NoLock);
+		Oid			toast = shadow->rd_rel->reltoastrelid;
+
+		table_close(shadow, NoLock);
+		mark_rewrite(classes, shadows->shadows[i], shadows->tables[i]);
+		if (OidIsValid(toast))
+			mark_rewrite(classes, toast, shadows->tables[i]);
+	}
+	table_close(classes, RowExclusiveLock);
+	CommandCounterIncrement();
+}
+
 /*
  * Makes a TOAST table an internal part of a table, and of no other.
  */
@@ -149,6 +185,9 @@ rename_toast(Oid table)
 	RenameRelationInternal(toast, name, true, false);
 	snprintf(name, NAMEDATALEN, "pg_toast_%u_index", table);
 	RenameRelationInternal(toast_get_valid_index(toast, AccessExclusiveLock), name, true, true);
+	CommandCounterIncrement();
+	/* it is no part of a rewrite any more */
+	ResetRelRewrite(toast);
 	CommandCounterIncrement();
 }
 

@@ -81,6 +81,21 @@ is($subscriber->safe_psql('postgres', q{SELECT es_append('A-1', 'X', '{"n": 3}',
 is($subscriber->safe_psql('postgres', q{SELECT * FROM es_verify() WHERE problem <> 'a setting breaks a promise'}),
 	'', 'es_verify() finds nothing');
 
+# Decoding passes over a rebuild, and goes on with what the read model holds.
+$subscriber->safe_psql('postgres', q{
+	CREATE TABLE seen (stream text, doc text);
+	SELECT es_create_projection('seen', 'INSERT INTO seen SELECT stream, data ->> ''doc'' FROM new_events', '{seen}', types => '{Long}');
+	SELECT es_append('Long-1', 'Long', (SELECT jsonb_build_object('doc', string_agg(md5(i::text), '')) FROM generate_series(1, 300) i))});
+$subscriber->safe_psql('postgres', q{SELECT pg_create_logical_replication_slot('all_tables', 'test_decoding')});
+$subscriber->safe_psql('postgres', q{CALL es_rebuild('seen')});
+$subscriber->safe_psql('postgres', q{
+	SELECT es_append('Long-2', 'Long', (SELECT jsonb_build_object('doc', string_agg(md5(i::text), '')) FROM generate_series(1, 300) i))});
+my $decoded = $subscriber->safe_psql('postgres', q{SELECT data FROM pg_logical_slot_get_changes('all_tables', NULL, NULL)
+	WHERE data LIKE 'table %.rebuild\_%' OR data LIKE 'table public.seen%'});
+unlike($decoded, qr/rebuild_\d/, 'the tables that a rebuild fills are not decoded');
+like($decoded, qr/^table public.seen: INSERT: stream\[text\]:'Long-2' doc\[text\]:'[0-9a-f]{9600}'$/, 'the read model is');
+$subscriber->safe_psql('postgres', q{SELECT pg_drop_replication_slot('all_tables')});
+
 $subscriber->stop;
 $publisher->stop;
 done_testing();
