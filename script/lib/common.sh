@@ -167,6 +167,7 @@ cleanup() {
     sleep 0.1
   done
   [ -z "$INSIDE" ] || as_root rm -rf "$INSIDE"
+  [ -z "${SMALL:-}" ] || as_root umount -l "$SMALL" || true
   if [ -n "$KEEP" ]; then
     say "kept $TMP"
   else
@@ -179,7 +180,7 @@ cleanup() {
 stop_servers() {
   local file pid
   unset PGHOST PGPORT PGUSER
-  find "$TMP" -xdev -name postmaster.pid 2>/dev/null | while read -r file; do
+  find "$TMP" ${SMALL:+"$SMALL"} -xdev -name postmaster.pid 2>/dev/null | while read -r file; do
     pid=$(head -n 1 "$file" 2>/dev/null) || continue
     # The file of a server that crashed may name another's process by now.
     [ ! -e /proc/self ] || [ "/proc/$pid/cwd" -ef "${file%/*}" ] || continue

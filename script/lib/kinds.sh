@@ -3,9 +3,9 @@
 # installed.  It calls `count PASSED FAILED` once or more, and prints what
 # failed and why.  Add a kind: write its function, add its name to KINDS.
 
-KINDS=(regress isolation tap pgtap clients monitoring bench)
+KINDS=(regress isolation tap pgtap clients monitoring chaos bench)
 
-declare -A TITLE=([regress]=pg_regress [isolation]=isolation [tap]=TAP [pgtap]=pgTAP [clients]=clients [bench]=benchmark)
+declare -A TITLE=([regress]=pg_regress [isolation]=isolation [tap]=TAP [pgtap]=pgTAP [clients]=clients [chaos]=chaos [bench]=benchmark)
 
 count() {
   PASSED=$((PASSED + $1))
