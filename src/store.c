@@ -234,28 +234,34 @@ es_store_init(void)
 
 /*
  * The layout number in a store's one-row table "store".  Read below SQL: the
- * caller may have no right on the table, and needs none.
+ * caller may have no right on the table, and needs none.  False if another
+ * session dropped the table while we waited for it.
  */
-static int
-read_layout(Oid relid)
+static bool
+read_layout(Oid relid, int *layout)
 {
-	Relation	rel = table_open(relid, AccessShareLock);
-	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
-	HeapTuple	tuple = systable_getnext(scan);
-	AttrNumber	attnum = get_attnum(relid, "layout");
-	int			layout = 0;
+	Relation	rel = try_table_open(relid, AccessShareLock);
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	AttrNumber	attnum;
 
+	*layout = 0;
+	if (rel == NULL)
+		return false;
+	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	tuple = systable_getnext(scan);
+	attnum = get_attnum(relid, "layout");
 	if (HeapTupleIsValid(tuple) && attnum != InvalidAttrNumber)
 	{
 		bool		isnull;
 		Datum		value = heap_getattr(tuple, attnum, RelationGetDescr(rel), &isnull);
 
 		if (!isnull)
-			layout = DatumGetInt32(value);
+			*layout = DatumGetInt32(value);
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
-	return layout;
+	return true;
 }
 
 static Oid
@@ -316,7 +322,7 @@ check_table(EsStore *store, const Table *table, Oid relid)
 
 /*
  * Fills a store's entry from the catalogs, or raises that there is no such
- * store.
+ * store.  The entry is not valid afterwards if the store was dropped meanwhile.
  */
 static void
 look_up(EsStore *store)
@@ -349,7 +355,12 @@ look_up(EsStore *store)
 
 	/* an older layout may well have other columns */
 	check_table(store, &tables[0], marker);
-	layout = read_layout(marker);
+	if (!read_layout(marker, &layout))
+	{
+		CHECK_FOR_INTERRUPTS();
+		store->valid = false;
+		return;
+	}
 	if (layout != ES_STORE_LAYOUT)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
