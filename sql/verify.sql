@@ -29,6 +29,61 @@ SELECT es_upgrade_store('verify');
 SELECT es_append('Acc-4', 'Deposited', '{"amount": 1}');
 SELECT relation, problem FROM es_verify() ORDER BY 1, 2;
 
+-- What refers to what is not there, cursors past the head, a sequence that hands
+-- out positions in lots, a unique index gone, a projection that no longer runs.
+SELECT es_create_store('verify_refs');
+SET eventsourcing.store = 'verify_refs';
+CREATE SCHEMA verify_code;
+CREATE FUNCTION verify_code.apply(state jsonb, event es_event) RETURNS jsonb IMMUTABLE LANGUAGE sql AS 'SELECT state';
+CREATE FUNCTION verify_code.decide(state jsonb, command text, payload jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT '[]'::jsonb $$;
+SELECT es_create_aggregate('Acc', 'verify_code.apply(jsonb, es_event)', snapshot_every => 1);
+SELECT es_create_decider('Acc', 'verify_code.decide(jsonb, text, jsonb)');
+CREATE TABLE verify_code.model (stream text PRIMARY KEY, n int);
+SELECT es_create_projection('model', 'INSERT INTO verify_code.model SELECT stream, version FROM new_events', '{verify_code.model}');
+SELECT es_create_subscription('sub');
+SELECT es_append('Acc-1', 'Deposited');
+SELECT relation, problem, detail FROM es_verify() WHERE relation <> 'store';
+SHOW application_name;
+
+BEGIN;
+UPDATE verify_refs.subscription_cursors SET taken = 1000;
+UPDATE verify_refs.projection_cursors SET position = 1001;
+INSERT INTO verify_refs.deliveries (subscription, stream, position, attempts, company)
+VALUES ('gone', 'Acc-1', 1, 1, ''), ('sub', 'Acc-1', 7, 1, '');
+INSERT INTO verify_refs.handlers VALUES ('lost', 'SELECT 1', '');
+INSERT INTO verify_refs.projection_cursors VALUES ('lost', 0);
+ALTER TABLE verify_refs.events DISABLE TRIGGER es_project;
+DROP TRIGGER es_definition_changed ON verify_refs.projection_definitions;
+ALTER SEQUENCE verify_refs.events_position_seq CACHE 10;
+DROP INDEX verify_refs.events_stream_version_idx;
+DROP INDEX verify_refs.events_stream_event_id_idx;
+CREATE INDEX events_stream_version_idx ON verify_refs.events (stream, version);
+DROP SCHEMA verify_code CASCADE;
+SELECT relation, problem, regexp_replace(detail, 'table \d+', 'table OID') AS detail
+  FROM es_verify() WHERE relation <> 'store' ORDER BY relation, problem, detail COLLATE "C";
+ROLLBACK;
+
+-- What is disabled comes back.
+ALTER TABLE verify_refs.events DISABLE TRIGGER es_project;
+SELECT es_upgrade_store('verify_refs');
+SELECT relation, problem, detail FROM es_verify() WHERE relation <> 'store';
+
+-- Events that no longer fold are found, and do not end the examination.
+CREATE OR REPLACE FUNCTION verify_code.apply(state jsonb, event es_event) RETURNS jsonb IMMUTABLE LANGUAGE plpgsql AS $$
+BEGIN
+    IF event.data ? 'bad' THEN RAISE 'cannot fold this'; END IF;
+    RETURN state;
+END $$;
+SELECT es_append('Acc-2', 'Deposited');
+BEGIN;
+SET LOCAL session_replication_role = replica;
+ALTER TABLE verify_refs.events DISABLE TRIGGER es_guard_change;
+UPDATE verify_refs.events SET data = '{"bad": 1}' WHERE stream = 'Acc-2';
+SELECT relation, problem, split_part(detail, ':', 1) AS detail FROM es_verify() WHERE relation NOT IN ('events', 'store');
+ROLLBACK;
+SELECT es_drop_store('verify_refs', true);
+DROP SCHEMA verify_code CASCADE;
+
 -- An empty store, and rights.
 SELECT es_create_store('verify_empty');
 SET eventsourcing.store = 'verify_empty';

@@ -60,11 +60,12 @@ DECLARE
 BEGIN
     EXECUTE format('SELECT EXISTS (SELECT FROM %I.projection_definitions WHERE mode = ''inline'')', name)
        INTO wanted;
-    IF wanted = EXISTS (SELECT FROM pg_trigger WHERE tgrelid = events AND tgname = 'es_project') THEN
+    IF wanted = EXISTS (SELECT FROM pg_trigger WHERE tgrelid = events AND tgname = 'es_project' AND tgenabled IN ('O', 'A')) THEN
         RETURN;
     ELSIF wanted THEN
+        -- anew where it is disabled
         EXECUTE format($ddl$
-            CREATE TRIGGER es_project
+            CREATE OR REPLACE TRIGGER es_project
                 AFTER INSERT ON %1$s REFERENCING NEW TABLE AS new_events
                 FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.es_project()
         $ddl$, events);
