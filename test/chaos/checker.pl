@@ -63,7 +63,7 @@ sub broken
 
 	$change{history}->() for $change{history} ? @lines : ();
 	$change{log}->() for $change{log} ? @events : ();
-	my @problems = problems([ map { [ split ] } grep { $_ ne '' } @lines ], [ map { [ split /,/, $_, -1 ] } grep { $_ ne '' } @events ]);
+	my @problems = problems([ map { [ split ] } map { split /\n/ } @lines ], [ map { [ split /,/, $_, -1 ] } grep { $_ ne '' } @events ]);
 	ok((grep { /$expected/ } @problems), "caught: $name") or diag("instead: @problems");
 	return;
 }
@@ -89,6 +89,8 @@ broken('a reader stops', qr/reader r got 4 of 5/, history => sub { s/^pos r 7.*/
 broken('a reader gets one twice', qr/reader r got 7 S-2 2 as number 5/, history => sub { s/^pos r2:S 1 .*/pos r 7 S-2 2/ });
 broken('a reader of a category skips', qr/reader r2:S got/, history => sub { s/^pos r2:S 2.*// });
 broken('a reader goes back', qr/reader r got/, history => sub { s/^pos r 1 /pos r 9 / });
+broken('a dirty read: of an append that was rolled back', qr/reader r got 3 S-1 3 as number 2/,
+	history => sub { s/^pos r 2 .*/$&\npos r 3 S-1 3/ });
 broken('an event is never delivered', qr/S-2\/2 at 7 was never delivered/, history => sub { s/^get c1 c1.2.*// });
 broken('delivered after it was done', qr/S-1\/3 in fetch c2.2 had been acknowledged/,
 	history => sub { s/^ack c2 6.9 7.0 ok 6/ack c2 6.2 6.3 ok 6/ });

@@ -23,8 +23,9 @@ sub stream
 	my ($self) = @_;
 	my $random = $self->{random};
 
-	# one stream is hot, and some are new
+	# one stream is hot, some are new, and of some all want to be the first
 	return 'S-1' if $random->one_in(5);
+	return 'S-race-' . int(5 * Chaos::Worker::now()) if $random->one_in(6);
 	return "S-$self->{name}-$self->{n}-" . $random->below(1000) if $random->one_in(8);
 	return 'S-' . (1 + $random->below(STREAMS));
 }
@@ -67,6 +68,26 @@ sub new_operation
 		  };
 	}
 	return $op;
+}
+
+# What a client may expect that does not look again: that there is nothing, or
+# what it was told last, though that may have been rolled back, overtaken by
+# others or cut off with the connection.
+sub expect_blindly
+{
+	my ($self, $part) = @_;
+	my $told = $self->{told}{ $part->{stream} };
+
+	$part->{expected} = $part->{stream} =~ /race/ && !$self->{random}->one_in(4) ? 0 : $told // 0;
+	return;
+}
+
+sub tell
+{
+	my ($self, $part, $result) = @_;
+
+	$self->{told}{ $part->{stream} } = $result->{rows}[0] if $result->{state} eq '00000';
+	return;
 }
 
 sub invoke
@@ -114,7 +135,7 @@ sub single
 	my $random = $self->{random};
 	my $op = $self->new_operation(1);
 	my $part = $op->{parts}[0];
-	my $expect = $random->below(8);
+	my $expect = $random->below(10);
 
 	if ($expect < 3)
 	{
@@ -131,6 +152,10 @@ sub single
 	{
 		$part->{expected} = 0;
 	}
+	elsif ($expect < 7)
+	{
+		$self->expect_blindly($part);
+	}
 
 	$self->invoke($op);
 	my %args = (allowed => $part->{expected} eq '' ? '' : 'ZE001');
@@ -138,6 +163,7 @@ sub single
 	my $result = $self->try('SELECT ' . call($op, 0), %args);
 	my $outcome = outcome($result);
 
+	$self->tell($part, $result);
 	delete $args{sabotage};
 	my $was_unknown = $outcome eq 'unknown';
 	while ($op->{ids} && $outcome eq 'unknown' && $result->{state} ne 'hang')
@@ -167,6 +193,10 @@ sub block
 	my @versions;
 
 	delete $op->{ids};
+	for my $part (@{ $op->{parts} })
+	{
+		$self->expect_blindly($part) if $random->one_in(3);
+	}
 	$self->invoke($op);
 	my $failed = $self->fails("BEGIN ISOLATION LEVEL $level");
 	$failed ||= $self->fails('SELECT count(*) FROM es.events WHERE position < 10') if $level ne 'READ COMMITTED';
@@ -176,11 +206,18 @@ sub block
 		if ($random->one_in(3))
 		{
 			my $never = $op->{parts}[$p]{stream};
-			$failed ||= $self->fails('SAVEPOINT s') || $self->fails("SELECT es_append('$never', 'Never')")
-			  || $self->fails('ROLLBACK TO s');
+			my $expected = $op->{parts}[$p]{expected} eq '' ? 'NULL' : $op->{parts}[$p]{expected};
+			$failed ||= $self->fails('SAVEPOINT s');
+			for (1 .. 1 + $random->below(2))
+			{
+				$failed ||= $self->fails("SELECT es_append('$never', 'Never', expected_version => $expected)", allowed => 'ZE001')
+				  && $random->one_in(2);
+				$failed ||= $self->fails('ROLLBACK TO s');
+			}
 		}
 		last if $failed;
-		my $result = $self->try('SELECT ' . call($op, $p));
+		my $result = $self->try('SELECT ' . call($op, $p), allowed => 'ZE001');
+		$self->tell($op->{parts}[$p], $result);
 		$failed = $result->{state} ne '00000';
 		push @versions, @{ $result->{rows} };
 		sleep 0.001 * $random->below(20) if $random->one_in(3);
@@ -198,9 +235,9 @@ sub block
 
 sub fails
 {
-	my ($self, $sql) = @_;
+	my ($self, $sql, %args) = @_;
 
-	return $self->try($sql)->{state} ne '00000';
+	return $self->try($sql, %args)->{state} ne '00000';
 }
 
 # Prepares a transaction and ends it, with another append in between.
@@ -212,14 +249,16 @@ sub two_phase
 	my $end = $random->one_in(3) ? 'ROLLBACK' : 'COMMIT';
 
 	delete $op->{ids};
+	$self->expect_blindly($op->{parts}[0]) if $random->one_in(2);
 	$self->invoke($op);
 	my $append;
-	if ($self->fails('BEGIN') || ($append = $self->try('SELECT ' . call($op, 0)))->{state} ne '00000')
+	if ($self->fails('BEGIN') || ($append = $self->try('SELECT ' . call($op, 0), allowed => 'ZE001'))->{state} ne '00000')
 	{
 		$self->try('ROLLBACK');
 		$self->conclude($op, 'fail');
 		return;
 	}
+	$self->tell($op->{parts}[0], $append);
 	my $prepared = $self->try("PREPARE TRANSACTION '$op->{id}'", $random->one_in(50) ? (sabotage => 0.0005) : ());
 	my $outcome = outcome($prepared);
 
@@ -239,7 +278,10 @@ sub two_phase
 		my $left = $self->try("SELECT count(*) FROM pg_prepared_xacts WHERE gid = '$op->{id}'");
 		next if $left->{state} ne '00000';
 		last if $left->{rows}[0] eq '0';
-		my $result = $self->try("$end PREPARED '$op->{id}'", allowed => '42704');
+
+		# 55000: the session that is gone still has it, and waits for the standby
+		my $result = $self->try("$end PREPARED '$op->{id}'", allowed => '42704 55000');
+		sleep 0.05 if $result->{state} eq '55000';
 		$outcome = $end eq 'COMMIT' ? 'ok' : 'fail' if $result->{state} eq '00000';
 	}
 	$self->conclude($op, $outcome, @{ $append->{rows} });

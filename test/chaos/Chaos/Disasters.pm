@@ -158,6 +158,9 @@ sub failover
 {
 	my ($server) = @_;
 
+	# After a crash the primary shows, and tells who asks again, what it had
+	# written and the standby not yet received: PostgreSQL's own limit, too.
+	$server->catch_up;
 	$server->fail_over;
 	$server->{lost_standby} = 1;
 	return;
