@@ -60,7 +60,13 @@ sub step
 	my ($self) = @_;
 	my $random = $self->{random};
 
-	$self->end_orphans;
+	# by one who does nothing else, since the others may wait for such a one
+	if ($self->{for_orphans})
+	{
+		$self->end_orphans;
+		sleep 0.2;
+		return;
+	}
 
 	$self->try($random->pick(@tasks)->($random), allowed => '55P03 55000 55006 42704',
 		$random->one_in(30) ? (sabotage => 0.001 * $random->below(50)) : ());
