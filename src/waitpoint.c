@@ -15,6 +15,7 @@
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "storage/lock.h"
+#include "storage/proc.h"
 #include "waitpoint.h"
 
 /*
@@ -26,10 +27,22 @@ es_wait_point(const char *name)
 	/* what hashtext() returns, as the key of pg_advisory_lock(bigint) */
 	int64		key = (int32) hash_bytes((const unsigned char *) name, strlen(name));
 	LOCKTAG		tag;
+	int			lock_timeout = LockTimeout;
 
 	if (strcmp(es_guc_wait_point, name) != 0)
 		return;
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (key >> 32), (uint32) key, 1);
-	(void) LockAcquire(&tag, ShareLock, true, false);
+
+	/* A wait point is no lock: a lock_timeout of its surroundings is not for it. */
+	LockTimeout = 0;
+	PG_TRY();
+	{
+		(void) LockAcquire(&tag, ShareLock, true, false);
+	}
+	PG_FINALLY();
+	{
+		LockTimeout = lock_timeout;
+	}
+	PG_END_TRY();
 	(void) LockRelease(&tag, ShareLock, true);
 }
