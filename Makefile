@@ -134,11 +134,13 @@ REGRESS = \
 	rules \
 	rules_reference \
 	search_path \
+	security \
 	snapshot \
 	upcast \
 	store \
 	subscriptions \
 	trace \
+	traps \
 	verify
 REGRESS_OPTS = --encoding=UTF8 --temp-instance=./tmp_regress $(TEMP)
 

@@ -163,6 +163,12 @@ look_up(AggregateEntry *entry)
 		rules = SPI_getbinval(tuple, desc, 2, &isnull);
 		if (!isnull)
 			aggregate->rules = DatumGetJsonbPCopy(rules);
+		if ((aggregate->apply == NULL) == (aggregate->rules == NULL))
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("aggregate \"%s\" was changed by hand", aggregate->category),
+					 errdetail("It has to have either an apply function or rules."),
+					 errhint("Define it anew with es_create_aggregate().")));
 		aggregate->initial = DatumGetJsonbPCopy(SPI_getbinval(tuple, desc, 3, &isnull));
 		aggregate->snapshot_every = DatumGetInt32(SPI_getbinval(tuple, desc, 4, &isnull));
 		aggregate->snapshots_kept = DatumGetInt32(SPI_getbinval(tuple, desc, 5, &isnull));
@@ -371,15 +377,6 @@ es_aggregate_fingerprint(EsStore *store, EsAggregate *aggregate)
 	return result;
 }
 
-static char *
-apply_signature(Oid function)
-{
-	Oid			argtypes[2] = {JSONBOID, es_event_type()};
-
-	return es_owner_signature(function, 2, argtypes, false,
-							  "An apply function is declared as (state jsonb, event es_event) RETURNS jsonb.");
-}
-
 /*
  * es_create_aggregate(category, apply, rules, initial, snapshot_every,
  * code_version)
@@ -429,7 +426,7 @@ es_create_aggregate(PG_FUNCTION_ARGS)
 	values[1] = CStringGetTextDatum(PG_ARGISNULL(1) ? "rules" : "apply");
 	values[2] = PG_GETARG_DATUM(4);
 	values[3] = PG_GETARG_DATUM(5);
-	values[4] = PG_ARGISNULL(1) ? (Datum) 0 : CStringGetTextDatum(apply_signature(PG_GETARG_OID(1)));
+	values[4] = PG_ARGISNULL(1) ? (Datum) 0 : CStringGetTextDatum(es_owner_signature(store, PG_GETARG_OID(1), ES_FUNCTION_APPLY));
 	nulls[4] = PG_ARGISNULL(1) ? 'n' : ' ';
 	values[5] = PG_GETARG_DATUM(2);
 	nulls[5] = PG_ARGISNULL(2) ? 'n' : ' ';

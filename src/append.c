@@ -24,6 +24,7 @@
 
 #include "access/xact.h"
 #include "append.h"
+#include "compat.h"
 #include "context.h"
 #include "errors.h"
 #include "floor.h"
@@ -223,6 +224,8 @@ find_batch(EsStore *store, text *stream, int nevents, int nids,
 			problem = "with other data";
 		else if (i > 0 && known[i].version <= known[i - 1].version)
 			problem = "in another order";
+		if (problem != NULL && !may_see_all(store))
+			problem = "for another event";
 		if (problem != NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_ES_IDEMPOTENCY_VIOLATION),
@@ -324,17 +327,18 @@ es_append_get_expected(FunctionCallInfo fcinfo, int n)
 }
 
 /*
- * Raises 42501 unless the caller may append.
+ * Raises 42501 unless the role may append.
  */
 void
-es_append_check_rights(EsStore *store)
+es_append_check_rights(EsStore *store, Oid role)
 {
-	if (pg_class_aclcheck(store->events, GetUserId(), ACL_INSERT) != ACLCHECK_OK)
+	if (pg_class_aclcheck(store->events, role, ACL_INSERT) != ACLCHECK_OK ||
+		object_aclcheck(NamespaceRelationId, store->schema, role, ACL_USAGE) != ACLCHECK_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied to append to event store \"%s\"", NameStr(store->name)),
 				 errhint("The store's owner can allow it: SELECT es_grant(%s, 'writer').",
-						 quote_literal_cstr(GetUserNameFromId(GetUserId(), false)))));
+						 quote_literal_cstr(GetUserNameFromId(role, false)))));
 }
 
 /*
@@ -355,7 +359,7 @@ append(EsStore *store, text *stream, int nevents, EsNewEvent *events,
 
 	es_append_check_stream(stream);
 	check_events(nevents, events);
-	es_append_check_rights(store);
+	es_append_check_rights(store, GetUserId());
 	es_script_check_append();
 
 	for (int i = 0; i < nevents && recorded_at == NULL; i++)

@@ -19,7 +19,7 @@ extern int64 es_append_to(EsStore *store, text *stream, int nevents,
 						  EsNewEvent *events, int64 expected, bool *conflict);
 extern int64 es_append_recorded(EsStore *store, text *stream, EsNewEvent *event,
 								int64 version, TimestampTz recorded_at);
-extern void es_append_check_rights(EsStore *store);
+extern void es_append_check_rights(EsStore *store, Oid role);
 extern void es_append_check_event(EsNewEvent *event);
 extern void es_append_check_stream(text *stream);
 extern int64 es_append_get_expected(FunctionCallInfo fcinfo, int n);

@@ -6,9 +6,9 @@
  * A row trigger on a table that an application goes on using as before: each row
  * is a stream, and each change of it an event, in the same transaction.
  *
- * The events are appended with the rights of the table's owner, as a foreign
- * key's checks are: who writes the table needs no rights on the store, and who
- * puts the trigger on a table of his own gains none.
+ * The events are appended with the rights of the role that owns the table and the
+ * store, as a foreign key's checks are done: who writes the table needs no rights
+ * on the store, and who puts the trigger on a table of his own gains none.
  *
  *-------------------------------------------------------------------------
  */
@@ -209,6 +209,22 @@ empty_object(void)
 }
 
 /*
+ * Raises 42501 unless one role owns the table and the store.  Whoever has the
+ * right TRIGGER on a table can name any store here, also one of his own: with the
+ * rights of the table's owner its triggers would run.
+ */
+static void
+check_owner(EsStore *store, Relation rel)
+{
+	if (RelationGetForm(rel)->relowner != store->owner)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("captured table \"%s\" does not belong to the owner of event store \"%s\"",
+						RelationGetRelationName(rel), NameStr(store->name)),
+				 errhint("Give both to one role, or end the capture with es_uncapture().")));
+}
+
+/*
  * es_capture_row(store, category, key): the row trigger, and the statement
  * trigger that refuses TRUNCATE.
  */
@@ -221,8 +237,7 @@ es_capture_row(PG_FUNCTION_ARGS)
 	const char *category;
 	int			key;
 	text	   *stream;
-	Oid			save_userid;
-	int			save_sec_context;
+	EsOwnerState owner;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || trigdata->tg_trigger->tgnargs != 3)
 		ereport(ERROR,
@@ -246,11 +261,10 @@ es_capture_row(PG_FUNCTION_ARGS)
 						trigdata->tg_trigger->tgargs[2],
 						RelationGetRelationName(trigdata->tg_relation)),
 				 errhint("Capture the table again with es_capture().")));
+	check_owner(store, trigdata->tg_relation);
 	stream = row_stream(trigdata->tg_trigtuple, desc, category, key);
 
-	GetUserIdAndSecContext(&save_userid, &save_sec_context);
-	SetUserIdAndSecContext(RelationGetForm(trigdata->tg_relation)->relowner,
-						   save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
+	es_store_enter(&owner, store->owner, 0);
 	if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event))
 		append_event(store, stream, "Created",
 					 row_object(trigdata->tg_trigtuple, desc, virtual_columns(desc)));
@@ -273,6 +287,6 @@ es_capture_row(PG_FUNCTION_ARGS)
 											trigdata->tg_newtuple, desc)) != NULL)
 			append_event(store, stream, "Updated", changed);
 	}
-	SetUserIdAndSecContext(save_userid, save_sec_context);
+	es_store_leave(&owner);
 	return PointerGetDatum(NULL);
 }

@@ -40,6 +40,12 @@ BEGIN
         RAISE EXCEPTION 'table, category and key must not be NULL'
             USING ERRCODE = 'null_value_not_allowed';
     END IF;
+    IF (SELECT c.relowner FROM pg_class c WHERE c.oid = "table")
+       <> (SELECT c.relowner FROM pg_class c WHERE c.oid = to_regclass(format('%I.events', store))) THEN
+        RAISE EXCEPTION 'table "%" does not belong to the owner of event store "%"', "table", store
+            USING ERRCODE = 'insufficient_privilege',
+                  HINT = 'The events are appended as the store''s owner, who has to own the table as well.';
+    END IF;
     IF NOT EXISTS (SELECT FROM pg_attribute a
                     WHERE a.attrelid = "table" AND a.attname = key AND a.attnum > 0 AND NOT a.attisdropped) THEN
         RAISE EXCEPTION 'table "%" has no column "%"', "table", key
@@ -99,7 +105,7 @@ END
 $$;
 
 COMMENT ON FUNCTION @extschema@.es_capture(regclass, text, text) IS
-    'Begins to append what happens to the rows of a table as events Created, Updated (with the columns that changed) and Deleted of the streams category-key, in the same transaction, and imports the rows that are there; returns how many. Defines an aggregate whose state is the row, unless the category has one. For who owns the store and the table; the events are appended with the rights of the table''s owner';
+    'Begins to append what happens to the rows of a table as events Created, Updated (with the columns that changed) and Deleted of the streams category-key, in the same transaction, and imports the rows that are there; returns how many. Defines an aggregate whose state is the row, unless the category has one. One role has to own the store and the table: the events are appended with its rights';
 
 CREATE FUNCTION @extschema@.es_uncapture("table" regclass) RETURNS void
     LANGUAGE plpgsql

@@ -74,6 +74,23 @@ es_check_argument(FunctionCallInfo fcinfo, int n, const char *name)
 }
 
 /*
+ * Raises XX001 unless an array out of that table is a plain list of so many
+ * values.  A store's owner can write to its tables, and where values have a fixed
+ * width the code reads them without looking at each.
+ */
+void
+es_check_list(ArrayType *array, int n, const char *table)
+{
+	if (ARR_NDIM(array) > 1 || array_contains_nulls(array) ||
+		ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array)) != n)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("table \"%s\" of the event store was changed by hand", table),
+				 errdetail("It holds an array that is no list of %d values.", n),
+				 errhint("Delete the row, and make anew what it stands for.")));
+}
+
+/*
  * Returns what the error that is being caught says, allocated in the given
  * memory context, and forgets it.  A request to end is no error to be caught:
  * it is passed on.

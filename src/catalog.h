@@ -11,9 +11,11 @@
 #include "postgres.h"
 
 #include "fmgr.h"
+#include "utils/array.h"
 
 extern Oid	es_extension_schema(void);
 extern Oid	es_event_type(void);
+extern void es_check_list(ArrayType *array, int n, const char *table);
 extern void es_check_argument(FunctionCallInfo fcinfo, int n, const char *name);
 extern char *es_error_message(MemoryContext context);
 

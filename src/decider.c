@@ -48,7 +48,6 @@ Datum
 es_create_decider(PG_FUNCTION_ARGS)
 {
 	EsStore    *store = es_store_current();
-	Oid			argtypes[3] = {JSONBOID, TEXTOID, JSONBOID};
 	Datum		values[3];
 	EsAggregate *aggregate;
 
@@ -65,8 +64,7 @@ es_create_decider(PG_FUNCTION_ARGS)
 				 errmsg("\"%s\" is not a category", TextDatumGetCString(values[0])),
 				 errhint("A category is the part of a stream's name before the first \"-\".")));
 
-	values[1] = CStringGetTextDatum(es_owner_signature(PG_GETARG_OID(1), 3, argtypes, false,
-													   "A decider is declared as (state jsonb, command text, payload jsonb) RETURNS jsonb."));
+	values[1] = CStringGetTextDatum(es_owner_signature(store, PG_GETARG_OID(1), ES_FUNCTION_DECIDER));
 	values[2] = CStringGetTextDatum(es_owner_search_path());
 	SPI_connect();
 	(void) es_store_execute(store, &upsert_decider, values, NULL);
@@ -94,7 +92,7 @@ decide(EsStore *store, EsAggregate *aggregate, Jsonb *state, Datum command,
 				 errhint("Define it with es_create_decider(%s, ...).",
 						 quote_literal_cstr(aggregate->category))));
 
-	fmgr_info(es_owner_function(store, aggregate->decide), &function);
+	fmgr_info(es_owner_function(store, aggregate->decide, ES_FUNCTION_DECIDER), &function);
 	InitFunctionCallInfoData(*fcinfo, &function, 3, DEFAULT_COLLATION_OID, NULL, NULL);
 	fcinfo->args[0].value = JsonbPGetDatum(state);
 	fcinfo->args[0].isnull = false;
@@ -134,7 +132,7 @@ es_execute(PG_FUNCTION_ARGS)
 	es_check_argument(fcinfo, 1, "command");
 	es_check_argument(fcinfo, 2, "payload");
 	stream = PG_GETARG_TEXT_PP(0);
-	es_append_check_rights(store);
+	es_append_check_rights(store, GetUserId());
 	es_append_check_stream(stream);
 	if (metadata != NULL && !JB_ROOT_IS_OBJECT(metadata))
 		ereport(ERROR,

@@ -282,16 +282,14 @@ step(EsStore *store, const char *name, int64 upto, void **state)
 {
 	text	   *subscription = cstring_to_text(name);
 	EsSubscription *sub;
-	Oid			save_userid;
-	int			save_sec_context;
+	EsOwnerState owner;
 	char	   *script;
 	char	   *search_path;
 	int64		taken;
 	Run			run = {0};
 	bool		moved = false;
 
-	GetUserIdAndSecContext(&save_userid, &save_sec_context);
-	SetUserIdAndSecContext(store->owner, save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
+	es_store_enter(&owner, store->owner, 0);
 	if (find_script(store, name, &script, &search_path) &&
 		!es_subscription_is_idle(store, subscription, upto) &&
 		(sub = es_subscription_try_lock(store, subscription)) != NULL)
@@ -306,7 +304,7 @@ step(EsStore *store, const char *name, int64 upto, void **state)
 		run_deliveries(sub, &run);
 		es_wake_count(ES_COUNT_HANDLED, run.deliveries->n);
 	}
-	SetUserIdAndSecContext(save_userid, save_sec_context);
+	es_store_leave(&owner);
 	return moved;
 }
 

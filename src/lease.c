@@ -21,6 +21,7 @@
  */
 #include "postgres.h"
 
+#include "catalog.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "errors.h"
@@ -139,23 +140,29 @@ parse_lease(HeapTuple tuple, TupleDesc desc)
 	bool		isnull;
 	ArrayType  *positions;
 	ArrayType  *streams;
-	Datum		attempts;
-	bool		no_attempts;
+	ArrayType  *attempts = NULL;
+	Datum		value;
 
 	lease.key = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
 	positions = DatumGetArrayTypeP(SPI_getbinval(tuple, desc, 2, &isnull));
 	streams = DatumGetArrayTypeP(SPI_getbinval(tuple, desc, 3, &isnull));
-	attempts = SPI_getbinval(tuple, desc, 4, &no_attempts);
+	value = SPI_getbinval(tuple, desc, 4, &isnull);
 
 	lease.positions = PointerGetDatum(positions);
 	lease.n = ArrayGetNItems(ARR_NDIM(positions), ARR_DIMS(positions));
+	es_check_list(positions, lease.n, "leases");
+	es_check_list(streams, lease.n, "leases");
+	if (!isnull)
+	{
+		attempts = DatumGetArrayTypeP(value);
+		es_check_list(attempts, lease.n, "leases");
+	}
 	lease.items = palloc(Max(lease.n, 1) * sizeof(Leased));
 	for (int i = 0; i < lease.n; i++)
 	{
 		lease.items[i].position = ((int64 *) ARR_DATA_PTR(positions))[i];
 		lease.items[i].stream = ((int64 *) ARR_DATA_PTR(streams))[i];
-		lease.items[i].attempts = no_attempts ? 0 :
-			((int32 *) ARR_DATA_PTR(DatumGetArrayTypeP(attempts)))[i];
+		lease.items[i].attempts = attempts == NULL ? 0 : ((int32 *) ARR_DATA_PTR(attempts))[i];
 	}
 	qsort(lease.items, lease.n, sizeof(Leased), compare_leased);
 	return lease;
@@ -328,8 +335,10 @@ es_lease_load_streams(EsSubscription *sub)
 	{
 		ArrayType  *streams = DatumGetArrayTypeP(es_result_value(row, 1, &isnull));
 		int64	   *hash = (int64 *) ARR_DATA_PTR(streams);
+		int			n = ArrayGetNItems(ARR_NDIM(streams), ARR_DIMS(streams));
 
-		for (int i = 0; i < ArrayGetNItems(ARR_NDIM(streams), ARR_DIMS(streams)); i++)
+		es_check_list(streams, n, "leases");
+		for (int i = 0; i < n; i++)
 			(void) hash_search(busy, &hash[i], HASH_ENTER, NULL);
 	}
 	SPI_finish();

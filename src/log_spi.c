@@ -199,14 +199,10 @@ select_all_rows(EsStore *store, const EsQuery *query, Datum *values,
 {
 	SPIPlanPtr	plan;
 	Snapshot	snapshot = InvalidSnapshot;
-	Oid			save_userid;
-	int			save_sec_context;
+	EsOwnerState owner;
 	int			rc;
 
-	GetUserIdAndSecContext(&save_userid, &save_sec_context);
-	SetUserIdAndSecContext(store->owner,
-						   save_sec_context | SECURITY_LOCAL_USERID_CHANGE |
-						   SECURITY_NOFORCE_RLS);
+	es_store_enter(&owner, store->owner, SECURITY_NOFORCE_RLS);
 	plan = es_store_index_plan(store, query);
 	if (latest && IsolationUsesXactSnapshot())
 	{
@@ -216,7 +212,7 @@ select_all_rows(EsStore *store, const EsQuery *query, Datum *values,
 	}
 	rc = SPI_execute_snapshot(plan, values, NULL, snapshot, InvalidSnapshot,
 							  false, false, max_rows);
-	SetUserIdAndSecContext(save_userid, save_sec_context);
+	es_store_leave(&owner);
 	if (rc != SPI_OK_SELECT)
 		elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(rc));
 }
@@ -549,18 +545,14 @@ static void
 scan_all_rows(EsStore *store, const EsQuery *query, Datum *values,
 			  const bool *nulls, EsEventSink sink, void *arg)
 {
-	Oid			save_userid;
-	int			save_sec_context;
+	EsOwnerState owner;
 
-	GetUserIdAndSecContext(&save_userid, &save_sec_context);
-	SetUserIdAndSecContext(store->owner,
-						   save_sec_context | SECURITY_LOCAL_USERID_CHANGE |
-						   SECURITY_NOFORCE_RLS);
+	es_store_enter(&owner, store->owner, SECURITY_NOFORCE_RLS);
 	CommandCounterIncrement();
 	PushActiveSnapshot(GetLatestSnapshot());
 	scan(store, query, true, values, nulls, true, sink, arg);
 	PopActiveSnapshot();
-	SetUserIdAndSecContext(save_userid, save_sec_context);
+	es_store_leave(&owner);
 }
 
 /*

@@ -18,12 +18,14 @@
  */
 #include "postgres.h"
 
+#include "catalog.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "guc.h"
 #include "miscadmin.h"
 #include "owner.h"
 #include "utils/acl.h"
@@ -64,6 +66,14 @@ es_owner_functions(void)
 	return functions;
 }
 
+static void
+set_for_now(const char *name, const char *now, const char *value)
+{
+	if (strcmp(now, value) != 0)
+		(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+}
+
 /*
  * Becomes the store's owner, with the given search_path, until
  * es_owner_leave(state).
@@ -71,20 +81,17 @@ es_owner_functions(void)
 void
 es_owner_enter(EsOwnerState *state, EsStore *store, const char *search_path)
 {
-	GetUserIdAndSecContext(&state->userid, &state->sec_context);
+	es_store_enter(state, store->owner, 0);
 	/* that row security isn't forced holds for what we ask, not for the code */
-	SetUserIdAndSecContext(store->owner,
-						   (state->sec_context & ~SECURITY_NOFORCE_RLS) |
+	SetUserIdAndSecContext(store->owner, (state->sec_context & ~SECURITY_NOFORCE_RLS) |
 						   SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
 
 	/*
-	 * The nest level also takes back what the code sets.  Parsing a
-	 * search_path that is in force already can be saved.
+	 * What the code calls of ours works on its own store, whatever the
+	 * caller's setting says.  Parsing what is in force already can be saved.
 	 */
-	state->guc_nestlevel = NewGUCNestLevel();
-	if (strcmp(namespace_search_path, search_path) != 0)
-		(void) set_config_option("search_path", search_path, PGC_USERSET,
-								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	set_for_now("search_path", namespace_search_path, search_path);
+	set_for_now("eventsourcing.store", es_guc_store, NameStr(store->name));
 }
 
 /*
@@ -93,8 +100,7 @@ es_owner_enter(EsOwnerState *state, EsStore *store, const char *search_path)
 void
 es_owner_leave(const EsOwnerState *state)
 {
-	AtEOXact_GUC(false, state->guc_nestlevel);
-	SetUserIdAndSecContext(state->userid, state->sec_context);
+	es_store_leave(state);
 }
 
 /*
@@ -123,28 +129,62 @@ es_owner_search_path(void)
 	return path.data;
 }
 
+static const char *const hints[] = {
+	[ES_FUNCTION_APPLY] = "An apply function is declared as (state jsonb, event es_event) RETURNS jsonb.",
+	[ES_FUNCTION_DECIDER] = "A decider is declared as (state jsonb, command text, payload jsonb) RETURNS jsonb.",
+	[ES_FUNCTION_UPCASTER] = "An upcaster is declared as (data jsonb) RETURNS jsonb IMMUTABLE."
+};
+
 /*
- * Whether a call of the function, with arguments that its signature names,
- * returns one jsonb value.
+ * Whether a call of the function, with the arguments of its kind, returns one
+ * jsonb value.  The signature that a definition keeps is the owner's word alone.
  */
 static bool
-returns_jsonb(Form_pg_proc proc)
+fits_kind(Form_pg_proc proc, EsFunctionKind kind)
 {
-	return proc->prokind == PROKIND_FUNCTION && !proc->proretset &&
-		proc->prorettype == JSONBOID;
+	int			nargs = kind == ES_FUNCTION_UPCASTER ? 1 : kind == ES_FUNCTION_APPLY ? 2 : 3;
+	const Oid  *args = proc->proargtypes.values;
+
+	if (proc->prokind != PROKIND_FUNCTION || proc->proretset ||
+		proc->prorettype != JSONBOID || proc->pronargs != nargs || args[0] != JSONBOID)
+		return false;
+	if (kind == ES_FUNCTION_APPLY)
+		return args[1] == es_event_type();
+	if (kind == ES_FUNCTION_DECIDER)
+		return args[1] == TEXTOID && args[2] == JSONBOID;
+	return true;
 }
 
 /*
- * Returns the signature of a function that takes arguments of the given types
- * and returns jsonb, allocated in the current memory context.  Raises 22023,
- * with the hint, for any other function.
+ * Raises 42501 for a function of a role that could not act as the store's owner
+ * anyway: it can make the function anew at any time, and so can whoever owns the
+ * schema that it is in, but then the function is his.
+ */
+static void
+check_function_owner(EsStore *store, Oid role, const char *signature)
+{
+	if (role == store->owner || has_privs_of_role(role, store->owner))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("function %s does not belong to the owner of event store \"%s\"",
+					signature, NameStr(store->name)),
+			 errdetail("It belongs to role \"%s\", but would run with the rights of role \"%s\".",
+					   GetUserNameFromId(role, true), GetUserNameFromId(store->owner, true)),
+			 errhint("ALTER FUNCTION ... OWNER TO, if its code can be trusted.")));
+}
+
+/*
+ * Returns the signature of a function of that kind, allocated in the current
+ * memory context.  Raises 22023 for one that does not fit, 42501 for one that
+ * cannot be trusted.
  */
 char *
-es_owner_signature(Oid function, int nargs, const Oid *argtypes, bool immutable,
-				   const char *hint)
+es_owner_signature(EsStore *store, Oid function, EsFunctionKind kind)
 {
 	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
 	Form_pg_proc proc;
+	Oid			owner;
 	bool		fits;
 
 	if (!HeapTupleIsValid(tuple))
@@ -152,15 +192,16 @@ es_owner_signature(Oid function, int nargs, const Oid *argtypes, bool immutable,
 				(errcode(ERRCODE_UNDEFINED_FUNCTION),
 				 errmsg("function with OID %u does not exist", function)));
 	proc = (Form_pg_proc) GETSTRUCT(tuple);
-	fits = returns_jsonb(proc) && proc->pronargs == nargs &&
-		memcmp(proc->proargtypes.values, argtypes, nargs * sizeof(Oid)) == 0 &&
-		(!immutable || proc->provolatile == PROVOLATILE_IMMUTABLE);
+	fits = fits_kind(proc, kind) &&
+		(kind != ES_FUNCTION_UPCASTER || proc->provolatile == PROVOLATILE_IMMUTABLE);
+	owner = proc->proowner;
 	ReleaseSysCache(tuple);
 	if (!fits)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("function %s does not fit", format_procedure(function)),
-				 errhint("%s", hint)));
+				 errhint("%s", hints[kind])));
+	check_function_owner(store, owner, format_procedure(function));
 	return format_procedure_qualified(function);
 }
 
@@ -193,7 +234,7 @@ find_function(EsStore *store, const char *signature)
  * another result.
  */
 Oid
-es_owner_function(EsStore *store, const char *signature)
+es_owner_function(EsStore *store, const char *signature, EsFunctionKind kind)
 {
 	Oid			function = find_function(store, signature);
 	HeapTuple	tuple;
@@ -211,15 +252,16 @@ es_owner_function(EsStore *store, const char *signature)
 	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for function %s", signature);
-	fits = returns_jsonb((Form_pg_proc) GETSTRUCT(tuple));
+	fits = fits_kind((Form_pg_proc) GETSTRUCT(tuple), kind);
+	check_function_owner(store, ((Form_pg_proc) GETSTRUCT(tuple))->proowner, signature);
 	ReleaseSysCache(tuple);
 	if (!fits)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("function %s does not fit", signature),
-				 errdetail("It was made anew since event store \"%s\" was told of it, and does not return jsonb any more.",
+				 errdetail("It was made anew since event store \"%s\" was told of it.",
 						   NameStr(store->name)),
-				 errhint("Create it again as a function that returns jsonb, or define anew what uses it.")));
+				 errhint("%s Create it again, or define anew what uses it.", hints[kind])));
 	return function;
 }
 

@@ -10,22 +10,21 @@
 
 #include "store.h"
 
-/* What es_owner_leave() goes back to. */
-typedef struct EsOwnerState
+/* What a definition calls. */
+typedef enum EsFunctionKind
 {
-	Oid			userid;
-	int			sec_context;
-	int			guc_nestlevel;
-} EsOwnerState;
+	ES_FUNCTION_APPLY,			/* (state jsonb, event es_event) */
+	ES_FUNCTION_DECIDER,		/* (state jsonb, command text, payload jsonb) */
+	ES_FUNCTION_UPCASTER		/* (data jsonb), IMMUTABLE */
+}			EsFunctionKind;
 
 extern void es_owner_init(void);
 extern uint64 es_owner_functions(void);
 extern void es_owner_enter(EsOwnerState *state, EsStore *store, const char *search_path);
 extern void es_owner_leave(const EsOwnerState *state);
 extern char *es_owner_search_path(void);
-extern char *es_owner_signature(Oid function, int nargs, const Oid *argtypes,
-								bool immutable, const char *hint);
-extern Oid	es_owner_function(EsStore *store, const char *signature);
+extern char *es_owner_signature(EsStore *store, Oid function, EsFunctionKind kind);
+extern Oid	es_owner_function(EsStore *store, const char *signature, EsFunctionKind kind);
 extern void es_owner_describe(EsStore *store, const char *signature,
 							  const char *search_path, StringInfo description);
 

@@ -214,6 +214,9 @@ es_projection_get(EsStore *store, const char *name, EsVisibility visibility)
 		read_body(&projection->body, 3);
 		read_body(&projection->next, 7);
 		projection->tables = column_array(11);
+		es_check_list(projection->tables,
+					  ArrayGetNItems(ARR_NDIM(projection->tables), ARR_DIMS(projection->tables)),
+					  "projection_definitions");
 		projection->position = DatumGetInt64(column_datum(12, &isnull));
 		projection->failures = DatumGetInt32(column_datum(13, &isnull));
 		MemoryContextSwitchTo(oldcontext);
@@ -417,8 +420,7 @@ es_slice_read(EsSlice *slice, int64 upto, int max_count, bool snapshot)
 	EsStore    *store = slice->store;
 	EsPositionRange range = {0};
 	Reading		reading = {0};
-	Oid			save_userid;
-	int			save_sec_context;
+	EsOwnerState owner;
 
 	es_event_batch_reset(slice->batch);
 	slice->done = false;
@@ -429,14 +431,11 @@ es_slice_read(EsSlice *slice, int64 upto, int max_count, bool snapshot)
 	range.snapshot = snapshot;
 	reading.slice = slice;
 
-	GetUserIdAndSecContext(&save_userid, &save_sec_context);
-	SetUserIdAndSecContext(store->owner,
-						   save_sec_context | SECURITY_LOCAL_USERID_CHANGE |
-						   SECURITY_NOFORCE_RLS);
+	es_store_enter(&owner, store->owner, SECURITY_NOFORCE_RLS);
 	reading.upcast = es_upcast_begin(store);
 	es_log_scan_positions(store, &range, read_event, &reading);
 	es_upcast_end(reading.upcast);
-	SetUserIdAndSecContext(save_userid, save_sec_context);
+	es_store_leave(&owner);
 
 	slice->done = reading.nevents < max_count;
 	if (slice->done)
@@ -561,8 +560,8 @@ install_trigger(EsStore *store)
  * Raises unless a relation can be a read model: a table that the store's owner
  * owns, and that a rebuild can swap.
  */
-static void
-check_table(EsStore *store, Oid relid)
+void
+es_projection_check_table(EsStore *store, Oid relid)
 {
 	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 	Form_pg_class form;
@@ -607,7 +606,7 @@ check_tables(EsStore *store, ArrayType *tables)
 
 	for (int i = 0; i < count; i++)
 	{
-		check_table(store, oids[i]);
+		es_projection_check_table(store, oids[i]);
 		for (int j = 0; j < i; j++)
 		{
 			if (oids[i] == oids[j])

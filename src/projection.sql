@@ -94,7 +94,7 @@ BEGIN
                    CASE WHEN d.state <> 'paused' AND c.failures > 0 THEN 'failed' ELSE d.state END AS state,
                    p.position,
                    greatest(h.head - p.position, 0) AS lag,
-                   c.last_error,
+                   CASE WHEN NOT row_security_active(%2$L::regclass) THEN c.last_error END AS last_error,
                    (SELECT greatest(now() - e.recorded_at, '0')
                       FROM %1$I.events e
                      WHERE e.position > p.position
@@ -114,7 +114,7 @@ BEGIN
              CROSS JOIN LATERAL (SELECT CASE WHEN d.mode = 'inline' AND d.state = 'running'
                                              THEN h.head ELSE c.position END) p (position);
         COMMENT ON VIEW %1$I.projections IS
-            'Every projection: its tables have taken in all events up to position; lag is how far behind the log''s head that is, lag_time how old the first event is that is missing. events: taken in so far, counted for async ones only. altered: es_alter_projection() has a change waiting for es_rebuild()';
+            'Every projection: its tables have taken in all events up to position; lag is how far behind the log''s head that is, lag_time how old the first event is that is missing. last_error is for those to whom no row security applies, as it may tell of any event. events: taken in so far, counted for async ones only. altered: es_alter_projection() has a change waiting for es_rebuild()';
 
         CREATE OR REPLACE VIEW %1$I.progress AS
             SELECT r.projection AS name,
@@ -138,7 +138,7 @@ BEGIN
              CROSS JOIN LATERAL (SELECT r.done / nullif(extract(epoch FROM r.updated_at - r.started_at), 0)) s (rate);
         COMMENT ON VIEW %1$I.progress IS
             'Long work under way, such as rebuilds: its phase (interrupted: its session has gone, and the next es_rebuild() starts anew), events done and in total, events a second'
-    $ddl$, name);
+    $ddl$, name, format('%I.events', name));
 END
 $$;
 

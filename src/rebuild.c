@@ -424,7 +424,7 @@ put_differences(ReturnSetInfo *rsinfo, Snapshot snapshot, Oid table,
 				const char *difference, const char *these, const char *those)
 {
 	SPIPlanPtr	plan;
-	char	   *serial = psprintf("%s.es_serial_columns(%u)",
+	char	   *serial = psprintf("%s.es_serial_columns(%u::pg_catalog.regclass)",
 								  quote_identifier(get_namespace_name(es_extension_schema())),
 								  table);
 	char	   *sql = psprintf("SELECT pg_catalog.to_jsonb(x) OPERATOR(pg_catalog.-) %s FROM %s x"
@@ -453,14 +453,10 @@ static void
 compare_tables(EsStore *store, EsShadows *shadows, Snapshot snapshot,
 			   ReturnSetInfo *rsinfo)
 {
-	Oid			save_userid;
-	int			save_sec_context;
+	EsOwnerState owner;
 
 	SPI_connect();
-	GetUserIdAndSecContext(&save_userid, &save_sec_context);
-	SetUserIdAndSecContext(store->owner,
-						   save_sec_context | SECURITY_LOCAL_USERID_CHANGE |
-						   SECURITY_NOFORCE_RLS);
+	es_store_enter(&owner, store->owner, SECURITY_NOFORCE_RLS);
 	for (int i = 0; i < shadows->count; i++)
 	{
 		char	   *table = quote_qualified_identifier(get_namespace_name(get_rel_namespace(shadows->tables[i])),
@@ -471,7 +467,7 @@ compare_tables(EsStore *store, EsShadows *shadows, Snapshot snapshot,
 		put_differences(rsinfo, snapshot, shadows->tables[i], "missing", shadow, table);
 		put_differences(rsinfo, snapshot, shadows->tables[i], "unexpected", table, shadow);
 	}
-	SetUserIdAndSecContext(save_userid, save_sec_context);
+	es_store_leave(&owner);
 	SPI_finish();
 }
 

@@ -8,8 +8,11 @@
  * fires a timer and who cancels it lock its row, so one of them comes second
  * and finds it gone.
  *
- * An event is appended with the rights of the role that scheduled it, at the
- * time of appending; one that cannot be appended is tried again, less and less
+ * An event is appended with the rights of the role that scheduled it, as they
+ * are at the time of appending.  The owner can write any role's name into the
+ * table of timers, and owns the triggers on the log: so it is appended as that
+ * role only where the owner has the role's rights anyway, else as the owner,
+ * when the role may append.  One that cannot be appended is tried again, less and less
  * often, and for ever: an operator sees why in the view "scheduled" and removes
  * the cause or cancels it.
  *
@@ -33,6 +36,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/resowner.h"
+#include "utils/rls.h"
 #include "utils/timestamp.h"
 #include "wake.h"
 
@@ -80,6 +84,29 @@ static const EsQuery next_query = {
 };
 
 /*
+ * Returns the role to append a timer's event as.  Raises 42501 where that is not
+ * the role that scheduled it, and row security would ask who it is.
+ */
+static Oid
+appender(EsStore *store, Oid role)
+{
+	if (has_privs_of_role(store->owner, role))
+		return role;
+	es_append_check_rights(store, role);
+	if (check_enable_rls(store->events, role, true) == RLS_ENABLED)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("cannot append later as role \"%s\", to which row security applies",
+						GetUserNameFromId(role, true)),
+				 errdetail("Timers run with the rights of the store's owner, role \"%s\".",
+						   GetUserNameFromId(store->owner, true)),
+				 errhint("Grant role \"%s\" to role \"%s\".",
+						 GetUserNameFromId(role, true),
+						 GetUserNameFromId(store->owner, true))));
+	return store->owner;
+}
+
+/*
  * es_schedule(at, stream, type, data, key)
  */
 Datum
@@ -107,7 +134,8 @@ es_schedule(PG_FUNCTION_ARGS)
 	event.data = PG_GETARG_JSONB_P(3);
 	es_append_check_stream(PG_GETARG_TEXT_PP(1));
 	es_append_check_event(&event);
-	es_append_check_rights(store);
+	es_append_check_rights(store, GetUserId());
+	(void) appender(store, GetUserId());
 	es_script_check_append();
 
 	values[0] = PG_GETARG_DATUM(4);
@@ -143,7 +171,7 @@ es_cancel(PG_FUNCTION_ARGS)
 
 	PreventCommandIfReadOnly("es_cancel()");
 	es_check_argument(fcinfo, 0, "key");
-	es_append_check_rights(store);
+	es_append_check_rights(store, GetUserId());
 	es_script_check_append();
 	value = PG_GETARG_DATUM(0);
 	SPI_connect();
@@ -164,14 +192,13 @@ typedef struct Timer
 } Timer;
 
 /*
- * Appends the timer's event as the role that scheduled it.
+ * Appends the timer's event with the rights of the role that scheduled it.
  */
 static void
 append_as_role(EsStore *store, Timer *timer)
 {
 	Oid			role = get_role_oid(timer->role, true);
-	Oid			save_userid;
-	int			save_sec_context;
+	EsOwnerState state;
 
 	if (!OidIsValid(role))
 		ereport(ERROR,
@@ -181,10 +208,9 @@ append_as_role(EsStore *store, Timer *timer)
 	/* append would take the data for what the type's schema is by now */
 	if (timer->schema != es_upcast_schema(store, timer->event.type))
 		timer->event.metadata = es_context_with_schema(timer->event.metadata, timer->schema);
-	GetUserIdAndSecContext(&save_userid, &save_sec_context);
-	SetUserIdAndSecContext(role, save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
+	es_store_enter(&state, appender(store, role), 0);
 	(void) es_append_to(store, timer->stream, 1, &timer->event, ES_VERSION_ANY, NULL);
-	SetUserIdAndSecContext(save_userid, save_sec_context);
+	es_store_leave(&state);
 }
 
 /*
@@ -234,7 +260,7 @@ put_off(EsStore *store, Timer *timer, char *error)
 	Datum		values[4];
 
 	if (timer->attempts < 10)
-		wait = Min(wait, RETRY_FIRST << timer->attempts);
+		wait = Min(wait, RETRY_FIRST << Max(timer->attempts, 0));
 	values[0] = PointerGetDatum(timer->key);
 	values[1] = Int32GetDatum(timer->attempts + 1);
 	values[2] = TimestampTzGetDatum(es_clock_now() + wait);

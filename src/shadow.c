@@ -185,7 +185,9 @@ same_layout(TupleDesc a, TupleDesc b)
 /*
  * Returns the shadows of a projection's tables; both stay locked against changes
  * of their layout to the end of the transaction.  Raises 55000 where a table was
- * changed after its shadow was made.
+ * changed after its shadow was made, 42501 where it is not the owner's any more:
+ * what the definition says was checked when it was created, and can have been
+ * written by hand since.
  */
 EsShadows *
 es_shadow_open(EsStore *store, const EsProjection *projection, const char *prefix)
@@ -212,6 +214,7 @@ es_shadow_open(EsStore *store, const EsProjection *projection, const char *prefi
 				same_layout(RelationGetDescr(table), RelationGetDescr(shadow));
 			if (shadow != NULL)
 				table_close(shadow, NoLock);
+			es_projection_check_table(store, shadows->tables[i]);
 		}
 		if (table != NULL)
 			table_close(table, NoLock);

@@ -19,6 +19,7 @@
 #include "access/toast_internals.h"
 #include "access/xact.h"
 #include "catalog/dependency.h"
+#include "catalog/index.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_class.h"
 #include "commands/tablecmds.h"
@@ -130,6 +131,48 @@ swap_files(Relation classes, Oid a, Oid b)
 }
 
 /*
+ * Whether one index can read the other's file.
+ */
+static bool
+same_index(Relation a, Relation b)
+{
+	int			n = a->rd_index->indnatts;
+	int			nkeys = a->rd_index->indnkeyatts;
+
+	return a->rd_rel->relam == b->rd_rel->relam && n == b->rd_index->indnatts &&
+		nkeys == b->rd_index->indnkeyatts &&
+		a->rd_index->indisunique == b->rd_index->indisunique &&
+		b->rd_index->indisvalid &&
+		memcmp(a->rd_index->indkey.values, b->rd_index->indkey.values, n * sizeof(int16)) == 0 &&
+		memcmp(a->rd_indcollation, b->rd_indcollation, nkeys * sizeof(Oid)) == 0 &&
+		memcmp(a->rd_opfamily, b->rd_opfamily, nkeys * sizeof(Oid)) == 0 &&
+		memcmp(a->rd_opcintype, b->rd_opcintype, nkeys * sizeof(Oid)) == 0 &&
+		memcmp(a->rd_indoption, b->rd_indoption, nkeys * sizeof(int16)) == 0 &&
+		equal(RelationGetIndexExpressions(a), RelationGetIndexExpressions(b)) &&
+		equal(RelationGetIndexPredicate(a), RelationGetIndexPredicate(b));
+}
+
+/*
+ * Whether that relation is an index of the shadow and like the other.
+ */
+static bool
+is_pair(Oid index, Oid pair, Oid shadow)
+{
+	Relation	a;
+	Relation	b;
+	bool		result;
+
+	if (get_rel_relkind(pair) != RELKIND_INDEX || IndexGetRelation(pair, true) != shadow)
+		return false;
+	a = index_open(index, AccessExclusiveLock);
+	b = index_open(pair, AccessExclusiveLock);
+	result = same_index(a, b);
+	index_close(b, NoLock);
+	index_close(a, NoLock);
+	return result;
+}
+
+/*
  * Exchanges the files of a table and its shadow, and of their indexes.
  */
 static void
@@ -150,14 +193,12 @@ swap_table(EsShadows *shadows, Relation classes, Oid table, Oid shadow)
 		Oid			index = lfirst_oid(lc);
 		Oid			pair = es_shadow_of(shadows, index);
 
-		if (!OidIsValid(pair) || list_length(indexes) != shadow_indexes)
+		if (list_length(indexes) != shadow_indexes || !is_pair(index, pair, shadow))
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("an index of table \"%s\" was created or dropped while it was being rebuilt",
 							get_rel_name(table)),
 					 errhint("Call es_rebuild() again.")));
-		LockRelationOid(index, AccessExclusiveLock);
-		LockRelationOid(pair, AccessExclusiveLock);
 		swap_files(classes, index, pair);
 	}
 	swap_files(classes, table, shadow);

@@ -272,7 +272,7 @@ es_snapshot(PG_FUNCTION_ARGS)
 
 	PreventCommandIfReadOnly("es_snapshot()");
 	es_check_argument(fcinfo, 0, "stream");
-	es_append_check_rights(store);
+	es_append_check_rights(store, GetUserId());
 	PG_RETURN_INT64(take(store, PG_GETARG_DATUM(0)));
 }
 

@@ -118,6 +118,11 @@ static const Table tables[] = {
 			{"attempts", INT4OID, true},
 			{"company", CHAROID, true}
 	}},
+	{"handlers", {
+			{"name", TEXTOID, true},
+			{"script", TEXTOID, true},
+			{"search_path", TEXTOID, true}
+	}},
 	{"leases", {
 			{"subscription", TEXTOID, true},
 			{"position", INT8OID, true},
@@ -144,6 +149,9 @@ static const Table tables[] = {
 			{"next_granularity", TEXTOID, false},
 			{"next_types", TEXTARRAYOID, false}
 	}},
+	{"rebuilds", {
+			{"projection", TEXTOID, true}
+	}},
 	{"renamed_types", {
 			{"old_type", TEXTOID, true},
 			{"new_type", TEXTOID, true}
@@ -162,6 +170,17 @@ static const Table tables[] = {
 			{"types", TEXTARRAYOID, false},
 			{"tags", TEXTARRAYOID, false},
 			{"role", NAMEOID, true}
+	}},
+	{"timers", {
+			{"key", TEXTOID, true},
+			{"due", TIMESTAMPTZOID, true},
+			{"stream", TEXTOID, true},
+			{"type", TEXTOID, true},
+			{"data", JSONBOID, true},
+			{"metadata", JSONBOID, false},
+			{"role", NAMEOID, true},
+			{"schema", INT4OID, true},
+			{"attempts", INT4OID, true}
 	}},
 	{"upcasters", {
 			{"type", TEXTOID, true},
@@ -230,6 +249,7 @@ es_store_init(void)
 
 	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(NAMESPACEOID, schema_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, schema_changed, (Datum) 0);
 }
 
 /*
@@ -277,6 +297,40 @@ relation_owner(Oid relid)
 	return owner;
 }
 
+static Oid
+schema_owner(Oid schema)
+{
+	HeapTuple	tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(schema));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for schema %u", schema);
+	owner = ((Form_pg_namespace) GETSTRUCT(tuple))->nspowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+/*
+ * Raises 42501 where a part of the store belongs to a role that could not act as
+ * the store's owner anyway.  What the code does to the store's relations it
+ * does with the owner's rights, and so would the triggers and policies of
+ * whoever else owned one of them, or could put his own in its place.
+ */
+static void
+check_part_owner(EsStore *store, Oid role, const char *part)
+{
+	if (role == store->owner || has_privs_of_role(role, store->owner))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("event store \"%s\" does not wholly belong to its owner",
+					NameStr(store->name)),
+			 errdetail("The events belong to role \"%s\", but %s belongs to role \"%s\".",
+					   GetUserNameFromId(store->owner, true), part,
+					   GetUserNameFromId(role, true)),
+			 errhint("Give the schema of a store and all that is in it to one role.")));
+}
+
 /*
  * Raises 55000 unless the relation is a table with the columns that the code
  * reads from it.
@@ -287,7 +341,14 @@ check_table(EsStore *store, const Table *table, Oid relid)
 	HeapTuple	tuple;
 	char		kind = get_rel_relkind(relid);
 
-	if (kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE)
+	if (!OidIsValid(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s.%s\" is missing", NameStr(store->name), table->name),
+				 errhint("Restore it from a backup.")));
+	/* the log alone may have partitions: others are read below SQL, too */
+	if (kind != RELKIND_RELATION &&
+		(kind != RELKIND_PARTITIONED_TABLE || relid != store->events))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("\"%s.%s\" is not a table", NameStr(store->name), table->name),
@@ -353,6 +414,18 @@ look_up(EsStore *store)
 				 errhint("Create it with SELECT es_create_store(%s), or name another store in the setting eventsourcing.store.",
 						 quote_literal_cstr(name))));
 
+	store->owner = relation_owner(store->events);
+	check_part_owner(store, schema_owner(store->schema), "the schema");
+	check_part_owner(store, relation_owner(store->sequence), "the sequence of positions");
+	if (OidIsValid(store->subscriptions))
+		check_part_owner(store, relation_owner(store->subscriptions), "view \"subscriptions\"");
+	for (int i = 0; i < ES_STORE_TABLES; i++)
+	{
+		if (OidIsValid(store->tables[i]))
+			check_part_owner(store, relation_owner(store->tables[i]),
+							 psprintf("table \"%s\"", tables[i].name));
+	}
+
 	/* an older layout may well have other columns */
 	check_table(store, &tables[0], marker);
 	if (!read_layout(marker, &layout))
@@ -371,11 +444,7 @@ look_up(EsStore *store)
 				 errhint("Migrate it with SELECT es_upgrade_store(%s).", quote_literal_cstr(name)) :
 				 errhint("Install the newer version of the extension that made this store.")));
 	for (int i = 1; i < ES_STORE_TABLES; i++)
-	{
-		if (OidIsValid(store->tables[i]))
-			check_table(store, &tables[i], store->tables[i]);
-	}
-	store->owner = relation_owner(store->events);
+		check_table(store, &tables[i], store->tables[i]);
 }
 
 /*
@@ -505,6 +574,18 @@ es_store_expand(EsStore *store, const char *sql)
 }
 
 /*
+ * Whether a rule made nothing at all of the statement.  Such a plan has no
+ * relation whose change would invalidate it, not even when the rule is dropped.
+ */
+static bool
+is_empty(SPIPlanPtr plan)
+{
+	CachedPlanSource *source = linitial(SPI_plan_get_plan_sources(plan));
+
+	return source->query_list == NIL;
+}
+
+/*
  * Returns the saved plan of a query over the store's relations, made when it
  * is first asked for.  To be called between SPI_connect() and SPI_finish().
  */
@@ -523,6 +604,12 @@ es_store_plan(EsStore *store, const EsQuery *query)
 	key.query = query;
 	key.not_forced = InNoForceRLSOperation();
 	entry = hash_search(plans, &key, HASH_FIND, NULL);
+	if (entry != NULL && is_empty(entry->plan))
+	{
+		SPI_freeplan(entry->plan);
+		(void) hash_search(plans, &key, HASH_REMOVE, NULL);
+		entry = NULL;
+	}
 	if (entry == NULL)
 	{
 		plan = SPI_prepare(es_store_expand(store, query->sql), query->nargs,
@@ -606,21 +693,44 @@ es_store_check_owner(EsStore *store)
 						 GetUserNameFromId(store->owner, true))));
 }
 
+/*
+ * Becomes another role, until es_store_leave(state), in a security-restricted
+ * operation: the triggers on what that role owns can run now, but not later, with
+ * the rights of whoever called, and leave no setting behind.  After an error
+ * nothing has to be undone: the end of the (sub)transaction does it.
+ */
+void
+es_store_enter(EsOwnerState *state, Oid role, int sec_context)
+{
+	GetUserIdAndSecContext(&state->userid, &state->sec_context);
+	SetUserIdAndSecContext(role, state->sec_context | sec_context |
+						   SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION);
+	state->guc_nestlevel = NewGUCNestLevel();
+}
+
+/*
+ * Goes back to what es_store_enter() found.
+ */
+void
+es_store_leave(const EsOwnerState *state)
+{
+	AtEOXact_GUC(false, state->guc_nestlevel);
+	SetUserIdAndSecContext(state->userid, state->sec_context);
+}
+
 static uint64
 run_as_owner(EsStore *store, const EsQuery *query, bool by_index, Datum *values,
 			 const char *nulls, Snapshot snapshot, bool read_only)
 {
-	Oid			save_userid;
-	int			save_sec_context;
+	EsOwnerState owner;
 	int			rc;
 
-	GetUserIdAndSecContext(&save_userid, &save_sec_context);
-	SetUserIdAndSecContext(store->owner,
-						   save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
+	es_store_enter(&owner, store->owner, 0);
 	rc = SPI_execute_snapshot(by_index ? es_store_index_plan(store, query) :
 							  es_store_plan(store, query),
 							  values, nulls, snapshot, InvalidSnapshot, read_only, true, 0);
-	SetUserIdAndSecContext(save_userid, save_sec_context);
+	es_store_leave(&owner);
 	if (rc < 0)
 		elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(rc));
 
@@ -743,8 +853,7 @@ es_store_call(EsStore *store, const char *format,...)
 	StringInfoData sql;
 	int			start;
 	int			needed;
-	Oid			save_userid;
-	int			save_sec_context;
+	EsOwnerState owner;
 
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "SELECT %s.",
@@ -765,12 +874,10 @@ es_store_call(EsStore *store, const char *format,...)
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	GetUserIdAndSecContext(&save_userid, &save_sec_context);
-	SetUserIdAndSecContext(store->owner,
-						   save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
+	es_store_enter(&owner, store->owner, 0);
 	if (SPI_execute(sql.data, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "SPI_execute failed: %s", sql.data);
-	SetUserIdAndSecContext(save_userid, save_sec_context);
+	es_store_leave(&owner);
 	SPI_finish();
 }
 

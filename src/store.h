@@ -17,7 +17,7 @@
 #define ES_STORE_LAYOUT		1
 
 /* How many of its tables the code reads; see store.c. */
-#define ES_STORE_TABLES		12
+#define ES_STORE_TABLES		15
 
 typedef struct EsStore
 {
@@ -36,6 +36,14 @@ typedef struct EsStore
 	LOCKTAG		floor;			/* floor.c: the lock taken last */
 	uint64		sequence_checked;	/* floor.c: the epoch when it was */
 } EsStore;
+
+/* What es_store_leave() goes back to. */
+typedef struct EsOwnerState
+{
+	Oid			userid;
+	int			sec_context;
+	int			guc_nestlevel;
+} EsOwnerState;
 
 /*
  * A query over a store's relations; "{es}" in it stands for the store's
@@ -62,6 +70,8 @@ extern SPIPlanPtr es_store_index_plan(EsStore *store, const EsQuery *query);
 extern SPIPlanPtr es_store_custom_plan(EsStore *store, const EsQuery *query);
 extern char *es_store_expand(EsStore *store, const char *sql);
 extern void es_store_check_owner(EsStore *store);
+extern void es_store_enter(EsOwnerState *state, Oid role, int sec_context);
+extern void es_store_leave(const EsOwnerState *state);
 extern uint64 es_store_execute(EsStore *store, const EsQuery *query, Datum *values,
 							   const char *nulls);
 extern uint64 es_store_execute_by_index(EsStore *store, const EsQuery *query,

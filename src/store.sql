@@ -45,15 +45,30 @@ $$;
 COMMENT ON FUNCTION @extschema@.es_check_store(name) IS
     'Internal: raises 42704 where there is no such store';
 
+CREATE FUNCTION @extschema@.es_store_tables() RETURNS name[]
+    LANGUAGE sql IMMUTABLE
+    SET search_path = pg_catalog, pg_temp
+    RETURN '{aggregates,deciders,deliveries,events,handlers,leases,projection_cursors,projection_definitions,rebuilds,renamed_types,snapshots,store,subscription_cursors,timers,upcasters}'::name[];
+
+COMMENT ON FUNCTION @extschema@.es_store_tables() IS
+    'Internal: the names of a store''s tables';
+
+/*
+ * Raises unless the store exists and the caller owns it; and for a store of which
+ * somebody else owns a part, or put something else in place of a table: whoever
+ * looks after another's store, a superuser say, must not run that one's code.
+ */
 CREATE FUNCTION @extschema@.es_check_store_owner(name name) RETURNS void
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     owner name;
+    schema oid;
+    part text;
 BEGIN
     PERFORM @extschema@.es_check_store(name);
-    SELECT pg_get_userbyid(c.relowner) INTO owner
+    SELECT pg_get_userbyid(c.relowner), n.oid INTO owner, schema
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE n.nspname = es_check_store_owner.name AND c.relname = 'events';
     IF NOT pg_has_role(owner, 'USAGE') THEN
@@ -61,17 +76,52 @@ BEGIN
             USING ERRCODE = 'insufficient_privilege',
                   HINT = format('The store belongs to role "%s".', owner);
     END IF;
+    SELECT p.part INTO part
+      FROM (SELECT 'the schema', n.nspowner FROM pg_namespace n WHERE n.oid = schema
+             UNION ALL
+            SELECT format('"%s"', c.relname), c.relowner
+              FROM pg_class c
+             WHERE c.relnamespace = schema AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')) p (part, role)
+     WHERE NOT pg_has_role(p.role, owner, 'USAGE')
+     ORDER BY p.part
+     LIMIT 1;
+    IF part IS NOT NULL THEN
+        RAISE EXCEPTION 'event store "%" does not wholly belong to its owner', name
+            USING ERRCODE = 'insufficient_privilege',
+                  DETAIL = format('The events belong to role "%s", but %s does not.', owner, part),
+                  HINT = 'Give the schema of a store and all that is in it to one role.';
+    END IF;
+    SELECT format('"%s"', c.relname) INTO part
+      FROM pg_class c
+     WHERE c.relnamespace = schema
+       AND c.relname = ANY (@extschema@.es_store_tables())
+       AND (c.relkind NOT IN ('r', 'p')
+            OR EXISTS (SELECT FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+                        WHERE a.attrelid = c.oid AND a.attnum > 0
+                          AND t.typnamespace <> 'pg_catalog'::regnamespace
+                          AND (c.relname <> 'events'
+                               OR a.attname IN ('position', 'version', 'recorded_at', 'stream', 'type',
+                                                'data', 'metadata', 'event_id', 'tags'))))
+     ORDER BY c.relname
+     LIMIT 1;
+    IF part IS NOT NULL THEN
+        RAISE EXCEPTION '% of event store "%" was replaced or altered', part, name
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'The tables of a store are made by es_create_store(), and have columns of built-in types.';
+    END IF;
 END
 $$;
 
 COMMENT ON FUNCTION @extschema@.es_check_store_owner(name) IS
-    'Internal: raises 42704 where there is no such store, 42501 where the caller does not own it';
+    'Internal: raises 42704 where there is no such store, 42501 where the caller does not own it, or somebody else a part of it, 55000 where a table was replaced';
 
 CREATE FUNCTION @extschema@.es_create_store(name name DEFAULT 'es') RETURNS void
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
     SET client_min_messages = warning
 AS $$
+DECLARE
+    owner name;
 BEGIN
     IF name IS NULL OR name = '' THEN
         RAISE EXCEPTION 'a store needs a name'
@@ -83,8 +133,14 @@ BEGIN
             USING ERRCODE = 'duplicate_object',
                   HINT = 'Choose another name, or drop the store with es_drop_store(name, confirm => true).';
     END IF;
-    IF to_regnamespace(quote_ident(name)) IS NULL THEN
+    SELECT pg_get_userbyid(n.nspowner) INTO owner FROM pg_namespace n WHERE n.nspname = name;
+    IF owner IS NULL THEN
         EXECUTE format('CREATE SCHEMA %I', name);
+    ELSIF NOT pg_has_role(owner, current_user, 'USAGE') THEN
+        RAISE EXCEPTION 'schema "%" belongs to another role', name
+            USING ERRCODE = 'insufficient_privilege',
+                  DETAIL = format('Role "%s" could replace the tables of the store.', owner),
+                  HINT = format('Create the store as role "%s", or in a schema of your own.', owner);
     END IF;
     PERFORM @extschema@.es_create_store_tables(name);
     PERFORM @extschema@.es_install_store(name);
@@ -92,7 +148,7 @@ END
 $$;
 
 COMMENT ON FUNCTION @extschema@.es_create_store(name) IS
-    'Creates an event store: a schema of that name with the log of events and what goes with it. The caller owns it. 42710 where there is one already';
+    'Creates an event store: a schema of that name with the log of events and what goes with it. The caller owns it. 42710 where there is one already, 42501 for a schema that belongs to somebody else';
 
 CREATE FUNCTION @extschema@.es_events_tables(name name) RETURNS SETOF regclass
     LANGUAGE sql STABLE

@@ -141,10 +141,13 @@ BEGIN
         CREATE OR REPLACE VIEW %1$I.parked AS
             SELECT d.subscription, d.stream, d.position, d.attempts, d.error, d.parked_at
               FROM %1$I.deliveries d
-             WHERE d.parked_at IS NOT NULL;
+             WHERE d.parked_at IS NOT NULL
+               AND (NOT row_security_active(%2$L::regclass)
+                    OR EXISTS (SELECT FROM %1$I.subscription_cursors c
+                                WHERE c.name = d.subscription AND c.role = current_user));
         COMMENT ON VIEW %1$I.parked IS
-            'Events that failed for good, and, without an error, those of their stream that wait behind them; es_unpark() has them delivered again'
-    $ddl$, name);
+            'Events that failed for good, and, without an error, those of their stream that wait behind them: to a role under row security only those of its own subscriptions; es_unpark() has them delivered again'
+    $ddl$, name, format('%I.events', name));
 END
 $$;
 

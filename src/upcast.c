@@ -402,7 +402,7 @@ call_upcaster(EsUpcast *upcast, Upcaster *upcaster, const EsEvent *event,
 
 	if (!function->ready)
 	{
-		Oid			oid = es_owner_function(store, upcaster->signature);
+		Oid			oid = es_owner_function(store, upcaster->signature, ES_FUNCTION_UPCASTER);
 
 		if (func_volatile(oid) != PROVOLATILE_IMMUTABLE)
 			ereport(ERROR,
@@ -583,7 +583,6 @@ Datum
 es_create_upcaster(PG_FUNCTION_ARGS)
 {
 	EsStore    *store = es_store_current();
-	Oid			argtypes[1] = {JSONBOID};
 	Upcaster   *other;
 	Datum		values[4];
 
@@ -599,8 +598,7 @@ es_create_upcaster(PG_FUNCTION_ARGS)
 
 	values[0] = PG_GETARG_DATUM(0);
 	values[1] = PG_GETARG_DATUM(1);
-	values[2] = CStringGetTextDatum(es_owner_signature(PG_GETARG_OID(2), 1, argtypes, true,
-													   "An upcaster is declared as (data jsonb) RETURNS jsonb IMMUTABLE."));
+	values[2] = CStringGetTextDatum(es_owner_signature(store, PG_GETARG_OID(2), ES_FUNCTION_UPCASTER));
 	values[3] = CStringGetTextDatum(es_owner_search_path());
 	SPI_connect();
 	(void) es_store_execute(store, &lock_registry, NULL, NULL);

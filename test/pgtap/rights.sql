@@ -54,6 +54,7 @@ INSERT INTO attempts VALUES
     ('es_current_store', 'xrwco', $$SELECT es_current_store()$$),
     ('es_diff', 'xrwco', $$SELECT * FROM es_diff('{}', '{"a": 1}')$$),
     ('es_store_exists', 'xrwco', $$SELECT es_store_exists('es')$$),
+    ('es_store_tables', 'xrwco', $$SELECT es_store_tables()$$),
     -- reading
     ('es_bisect', 'rwco', $$SELECT es_bisect('Order-1', 'true')$$),
     ('es_cloudevents', 'rwco', $$SELECT * FROM es_cloudevents()$$),
@@ -131,8 +132,8 @@ INSERT INTO attempts VALUES
     ('es_install_subscription_views', 'o', $$SELECT es_install_subscription_views('es')$$),
     ('es_install_timer_views', 'o', $$SELECT es_install_timer_views('es')$$),
     ('es_serial_columns', 'o', $$SELECT es_serial_columns('own.customer')$$),
-    -- a trigger of one's own appends with one's own rights
-    ('es_capture_row', 'wo', $$CREATE TABLE pg_temp.mine (id int); CREATE TRIGGER t AFTER INSERT ON pg_temp.mine FOR EACH ROW
+    -- who captures a table owns the store, too
+    ('es_capture_row', 'o', $$CREATE TABLE pg_temp.mine (id int); CREATE TRIGGER t AFTER INSERT ON pg_temp.mine FOR EACH ROW
                              EXECUTE FUNCTION es_capture_row('es', 'Supplier', 'id'); INSERT INTO pg_temp.mine VALUES (1)$$);
 INSERT INTO attempts VALUES
     -- nothing was fetched under that name; no rebuild is due; transactions of its own;
