@@ -64,7 +64,10 @@ INSERT INTO customer VALUES (40, 'Hal');
 CREATE TABLE forgery (id int);
 CREATE TRIGGER forge AFTER INSERT ON forgery FOR EACH ROW EXECUTE FUNCTION es_capture_row('capture', 'Customer', 'id');
 INSERT INTO forgery VALUES (1);
+-- the hint names the role that runs the tests
+\set VERBOSITY terse
 SELECT es_capture('forgery', 'Customer', 'id');
+\set VERBOSITY default
 RESET ROLE;
 SELECT es_stream_version('Customer-40');
 

@@ -36,7 +36,10 @@ SELECT count(*) FROM interchange.events;
 CREATE ROLE interchange_writer;
 SELECT es_grant('interchange_writer', 'writer');
 SET ROLE interchange_writer;
+-- the hint names the role that runs the tests
+\set VERBOSITY terse
 SELECT es_import_event('Order-2', 2, 'Paid', '{}', '2020-01-03');
+\set VERBOSITY default
 RESET ROLE;
 
 -- CloudEvents.
