@@ -191,6 +191,35 @@ SELECT es_append_events('Round-1', '[{"type": "Added"}, {"type": "Added"}, {"typ
 SELECT streams FROM rounds ORDER BY n LIMIT 1;
 SELECT streams FROM rounds ORDER BY n DESC LIMIT 1;
 
+-- Beside triggers of the user's, all fire in the order of their names
+CREATE TABLE fired (n int GENERATED ALWAYS AS IDENTITY, who text);
+GRANT INSERT ON fired TO PUBLIC;
+CREATE FUNCTION fire() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO fired (who) VALUES (TG_NAME);
+    RETURN NULL;
+END $$;
+SELECT es_drop_projection('rounds');
+SELECT es_create_projection('fired', 'INSERT INTO fired (who) SELECT type FROM new_events', '{fired}', replay => false);
+SELECT es_append('Fire-1', 'alone');
+CREATE TRIGGER a_fire AFTER INSERT ON shop_events.events FOR EACH STATEMENT EXECUTE FUNCTION fire();
+CREATE TRIGGER z_fire AFTER INSERT ON shop_events.events FOR EACH STATEMENT EXECUTE FUNCTION fire();
+SELECT es_append_events('Fire-1', '[{"type": "between"}, {"type": "and"}]');
+DROP TRIGGER a_fire ON shop_events.events;
+DROP TRIGGER z_fire ON shop_events.events;
+-- a replica of another server gets its read models from there
+SET session_replication_role = replica;
+SELECT es_append('Fire-1', 'replica');
+RESET session_replication_role;
+ALTER TABLE shop_events.events ENABLE REPLICA TRIGGER es_project;
+SELECT es_append('Fire-1', 'origin');
+ALTER TABLE shop_events.events ENABLE ALWAYS TRIGGER es_project;
+SELECT es_append('Fire-1', 'always');
+SET session_replication_role = replica;
+SELECT es_append('Fire-1', 'always, also');
+RESET session_replication_role;
+SELECT who FROM fired ORDER BY n;
+
 RESET search_path;
 RESET eventsourcing.store;
 SELECT es_drop_store('shop_events', confirm => true);

@@ -21,8 +21,9 @@
  * Who got the first version has them all, because versions have no gaps: the
  * further events go in with a plain multi-insert.
  *
- * The guard trigger, which asks who inserts, is not fired, since it is us.
- * AFTER STATEMENT triggers are, and see all rows of a batch as one.
+ * The guard trigger, which asks who inserts, is not fired, since it is us.  Other
+ * statement triggers are, and see all rows of a batch as one; but where that of
+ * the inline projections is the only one, they are called without it.
  *
  * Indexes that every store has are filled from here: their keys are columns,
  * and what they need to know is kept with the shape.  Any others are left to
@@ -44,6 +45,7 @@
 #include "log_heap.h"
 #include "log_tips.h"
 #include "miscadmin.h"
+#include "projection.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/fmgroids.h"
@@ -590,6 +592,32 @@ has_ids(int nevents, const EsNewEvent *events)
 	return false;
 }
 
+static bool
+fires(char enabled)
+{
+	if (SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA)
+		return enabled != TRIGGER_FIRES_ON_ORIGIN;
+	return enabled != TRIGGER_FIRES_ON_REPLICA;
+}
+
+/*
+ * Has the inline projections take in what was inserted: their trigger, without
+ * the tuplestore and the rest that a trigger costs.
+ */
+static void
+project(EsStore *store, Datum stream, int64 version, TimestampTz recorded_at,
+		int nevents, const EsNewEvent *events)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "eventsourcing inline projections",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext oldcontext = MemoryContextSwitchTo(context);
+
+	es_project_inserted(store, stream, version, recorded_at, nevents, events);
+	MemoryContextSwitchTo(oldcontext);
+	MemoryContextDelete(context);
+}
+
 /*
  * See es_log_insert().
  */
@@ -624,6 +652,8 @@ es_log_heap_insert(EsStore *store, Relation rel, Datum stream, const EsTip *tip,
 		es_log_tips_remember(store, stream, tip->version + nevents, recorded_at, false);
 	ExecDropSingleTupleTableSlot(slot);
 	end_insertion(&in, inserted);
+	if (inserted && in.shape->projects != 0 && fires(in.shape->projects))
+		project(store, stream, tip->version + 1, recorded_at, nevents, events);
 	table_close(rel, NoLock);
 	return inserted;
 }

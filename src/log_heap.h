@@ -60,6 +60,8 @@ typedef struct EsLogShape
 	const char *obstacle;		/* to the direct way, or NULL: there is none */
 	bool		row_security;
 	bool		after_triggers; /* statement triggers that an INSERT fires */
+	char		projects;		/* if es_project() is the only one: when it
+								 * fires */
 	bool		guarded;		/* against the removal of events */
 	Oid			indexes[ES_LOG_NINDEXES];
 	IndexInfo	index_infos[ES_LOG_NINDEXES];

@@ -36,6 +36,7 @@
 #include "guc.h"
 #include "log_heap.h"
 #include "miscadmin.h"
+#include "projection.h"
 #include "nodes/primnodes.h"
 #include "utils/acl.h"
 #include "utils/lsyscache.h"
@@ -105,12 +106,10 @@ check_triggers(TriggerDesc * triggers, EsLogShape * shape)
 		Trigger    *trigger = &triggers->triggers[i];
 		FmgrInfo	function;
 
-		if (TRIGGER_FOR_DELETE(trigger->tgtype) &&
+		fmgr_info(trigger->tgfoid, &function);
+		if (TRIGGER_FOR_DELETE(trigger->tgtype) && function.fn_addr == es_guard &&
 			trigger->tgenabled == TRIGGER_FIRES_ALWAYS)
-		{
-			fmgr_info(trigger->tgfoid, &function);
-			shape->guarded |= function.fn_addr == es_guard;
-		}
+			shape->guarded = true;
 		if (!TRIGGER_FOR_INSERT(trigger->tgtype) ||
 			trigger->tgenabled == TRIGGER_DISABLED)
 			continue;
@@ -118,13 +117,19 @@ check_triggers(TriggerDesc * triggers, EsLogShape * shape)
 			return "it has a row trigger or a foreign key";
 		if (TRIGGER_FOR_AFTER(trigger->tgtype))
 		{
-			shape->after_triggers = true;
-			continue;
+			if (function.fn_addr == es_project && trigger->tgqual == NULL &&
+				shape->projects == 0)
+				shape->projects = trigger->tgenabled;
+			else
+				shape->after_triggers = true;
 		}
-		fmgr_info(trigger->tgfoid, &function);
-		if (function.fn_addr != es_guard)
+		else if (function.fn_addr != es_guard)
 			return "it has a BEFORE trigger";
 	}
+
+	/* several fire in the order of their names */
+	if (shape->after_triggers)
+		shape->projects = 0;
 	return NULL;
 }
 
@@ -249,6 +254,7 @@ find_obstacle(EsStore *store, Relation rel, AclMode right)
 	{
 		shape->row_security = rel->rd_rel->relrowsecurity;
 		shape->after_triggers = shape->guarded = false;
+		shape->projects = 0;
 		shape->obstacle = check_table(rel, shape);
 		shape->epoch = store->epoch;
 	}

@@ -77,4 +77,10 @@ extern int	es_slice_read(EsSlice *slice, int64 upto, int max_count, bool snapsho
 extern void es_slice_run(EsSlice *slice, int nevents);
 extern void es_slice_end(EsSlice *slice);
 
+/* projection_inline.c */
+extern Datum es_project(PG_FUNCTION_ARGS);
+extern void es_project_inserted(EsStore *store, Datum stream, int64 version,
+								TimestampTz recorded_at, int nevents,
+								const EsNewEvent *events);
+
 #endif							/* ES_PROJECTION_H */

@@ -360,6 +360,83 @@ read_slot(const Inlines *entry, TupleTableSlot *slot, EsEvent *event)
 	}
 }
 
+/* What is on its way to the projections: a single event needs no copy. */
+typedef struct Intake
+{
+	Inlines    *inlines;
+	EsUpcast   *upcast;
+	EsEventBatch *batch;		/* NULL for a single event */
+}			Intake;
+
+static void
+begin_intake(Intake * intake, Inlines *entry, int64 nevents)
+{
+	intake->inlines = entry;
+	intake->upcast = es_upcast_begin(entry->store);
+	intake->batch = nevents > 1 ? es_event_batch_create() : NULL;
+}
+
+static void
+take_in(Intake * intake, EsEvent *event)
+{
+	if (!es_upcast_event(intake->upcast, event) || !any_wants(intake->inlines, event))
+		return;
+	if (intake->batch == NULL)
+		project(intake->inlines->store, 1, event);
+	else
+		es_event_batch_add(intake->batch, event);
+}
+
+static void
+end_intake(Intake * intake)
+{
+	EsEventBatch *batch = intake->batch;
+
+	if (batch != NULL)
+	{
+		if (batch->nevents > 0)
+			project(intake->inlines->store, batch->nevents, batch->events);
+		es_event_batch_destroy(batch);
+	}
+	es_upcast_end(intake->upcast);
+}
+
+/*
+ * Does what the trigger es_project does, for events that were just inserted
+ * without firing it: it has them from a transition table.
+ */
+void
+es_project_inserted(EsStore *store, Datum stream, int64 version,
+					TimestampTz recorded_at, int nevents, const EsNewEvent *events)
+{
+	Inlines    *entry = get_inlines(store);
+	Intake		intake;
+
+	if (entry->count == 0)
+		return;
+	begin_intake(&intake, entry, nevents);
+	for (int i = 0; i < nevents; i++)
+	{
+		const EsNewEvent *new = &events[i];
+		EsEvent		event = {0};
+
+		event.values[ES_EVENT_POSITION] = Int64GetDatum(new->position);
+		event.values[ES_EVENT_STREAM] = stream;
+		event.values[ES_EVENT_VERSION] = Int64GetDatum(version + i);
+		event.values[ES_EVENT_TYPE] = PointerGetDatum(new->type);
+		event.values[ES_EVENT_DATA] = PointerGetDatum(new->data);
+		event.values[ES_EVENT_METADATA] = PointerGetDatum(new->metadata);
+		event.nulls[ES_EVENT_METADATA] = new->metadata == NULL;
+		event.values[ES_EVENT_EVENT_ID] = PointerGetDatum(new->event_id);
+		event.nulls[ES_EVENT_EVENT_ID] = new->event_id == NULL;
+		event.values[ES_EVENT_TAGS] = PointerGetDatum(new->tags);
+		event.nulls[ES_EVENT_TAGS] = new->tags == NULL;
+		event.values[ES_EVENT_RECORDED_AT] = TimestampTzGetDatum(recorded_at);
+		take_in(&intake, &event);
+	}
+	end_intake(&intake);
+}
+
 /*
  * es_project(): the statement trigger on the events table.
  */
@@ -371,8 +448,7 @@ es_project(PG_FUNCTION_ARGS)
 	Inlines    *entry;
 	TupleDesc	desc;
 	TupleTableSlot *slot;
-	EsUpcast   *upcast;
-	EsEventBatch *batch = NULL;
+	Intake		intake;
 	int64		nevents;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) ||
@@ -398,28 +474,15 @@ es_project(PG_FUNCTION_ARGS)
 	if (entry->attnums[0] == 0)
 		find_columns(entry, desc);
 	slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
-	upcast = es_upcast_begin(store);
-	if (nevents > 1)
-		batch = es_event_batch_create();
+	begin_intake(&intake, entry, nevents);
 	while (tuplestore_gettupleslot(trigdata->tg_newtable, true, false, slot))
 	{
 		EsEvent		event;
 
 		read_slot(entry, slot, &event);
-		if (!es_upcast_event(upcast, &event) || !any_wants(entry, &event))
-			continue;
-		if (batch == NULL)
-			project(store, 1, &event);
-		else
-			es_event_batch_add(batch, &event);
+		take_in(&intake, &event);
 	}
 	ExecDropSingleTupleTableSlot(slot);
-	if (batch != NULL)
-	{
-		if (batch->nevents > 0)
-			project(store, batch->nevents, batch->events);
-		es_event_batch_destroy(batch);
-	}
-	es_upcast_end(upcast);
+	end_intake(&intake);
 	return PointerGetDatum(NULL);
 }
