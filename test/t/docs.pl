@@ -6,7 +6,8 @@
 #   ```text              right behind it: is in its output as psql shows
 #                        it, or the message of the error
 #
-# Would fail: an example that was not kept true; a link to a file that is gone.
+# Would fail: an example that was not kept true; a link to a file or a heading
+# that is gone.
 use strict;
 use warnings;
 
@@ -45,6 +46,24 @@ sub check_links
 	  map { s/#.*//r } grep { !/^(https?|mailto):|^#/ } $text =~ /\]\(([^)\s]+)\)/g;
 
 	is("@dead", '', "$file links to what is there");
+
+	my @lost;
+	foreach my $link ($text =~ /\]\(([^)\s:]*#[^)\s]+)\)/g)
+	{
+		my ($page, $anchor) = split /#/, $link;
+		my $target = $page eq '' ? $file : dirname($file) . "/$page";
+		push @lost, $link if -e $target && !grep { $_ eq $anchor } anchors($target);
+	}
+	is("@lost", '', "$file links to headings that are there");
+}
+
+# The anchors that GitHub gives to a page's headings.
+sub anchors
+{
+	my ($file) = @_;
+	my $text = PostgreSQL::Test::Utils::slurp_file($file) =~ s/^```.*?^```$//gmsr;
+
+	return map { lc =~ s/[^\w\- ]//gr =~ tr/ /-/r } $text =~ /^#+ +(.*?) *$/mg;
 }
 
 sub run_blocks
