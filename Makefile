@@ -43,6 +43,8 @@ OBJS = \
 	src/projection.o \
 	src/projection_async.o \
 	src/projection_inline.o \
+	src/projection_rows.o \
+	src/projection_slice.o \
 	src/queue.o \
 	src/read.o \
 	src/rebuild.o \

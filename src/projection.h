@@ -55,10 +55,13 @@ typedef struct EsSlice
 	bool		done;			/* there was no more up to the limit */
 } EsSlice;
 
+/* projection.c */
+extern void es_projection_check_table(EsStore *store, Oid relid);
+
+/* projection_rows.c */
 extern EsProjection *es_projection_get(EsStore *store, const char *name,
 									   EsVisibility visibility);
 extern void es_projection_raise_unknown(const char *name);
-extern void es_projection_check_table(EsStore *store, Oid relid);
 extern EsProjection *es_projection_lock(EsStore *store, const char *name);
 extern int64 es_projection_lock_or_skip(EsStore *store, const char *name);
 extern void es_projection_set_position(EsStore *store, const char *name,
@@ -67,6 +70,15 @@ extern void es_projection_set_state(EsStore *store, const char *name,
 									const char *state);
 extern void es_projection_set_body(EsStore *store, const char *name,
 								   const EsProjectionBody *body);
+extern void es_projection_set_next_body(EsStore *store, const char *name,
+										const EsProjectionBody *body);
+extern bool es_projection_insert(EsStore *store, const EsProjection *projection);
+extern void es_projection_insert_cursor(EsStore *store, const char *name,
+										int64 position);
+extern void es_projection_delete(EsStore *store, const char *name);
+extern bool es_projection_is_last_inline(EsStore *store, const char *name);
+
+/* projection_slice.c */
 extern EsScript *es_projection_prepare(EsStore *store, const char *name,
 									   const EsProjectionBody *body, int expected);
 extern bool es_projection_is(const EsScript *script, const char *name,

@@ -33,7 +33,10 @@ es_wait_point(const char *name)
 		return;
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (key >> 32), (uint32) key, 1);
 
-	/* A wait point is no lock: a lock_timeout of its surroundings is not for it. */
+	/*
+	 * A wait point is no lock: a lock_timeout of its surroundings is not for
+	 * it.
+	 */
 	LockTimeout = 0;
 	PG_TRY();
 	{
