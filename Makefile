@@ -168,6 +168,7 @@ ISOLATION = \
 	read_all \
 	snapshot_repeatable_read \
 	snapshots \
+	store_dropped \
 	store_recreated \
 	subscriptions
 ISOLATION_OPTS = --inputdir=$(srcdir_or_dot)/test/isolation --temp-instance=./tmp_isolation $(TEMP)

@@ -44,6 +44,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
+#include "waitpoint.h"
 
 /*
  * PostgreSQL makes a plan anew where row security is another one, by the role,
@@ -284,6 +285,9 @@ read_layout(Oid relid, int *layout)
 	return true;
 }
 
+/*
+ * The relation's owner, or InvalidOid if another session dropped it.
+ */
 static Oid
 relation_owner(Oid relid)
 {
@@ -291,7 +295,7 @@ relation_owner(Oid relid)
 	Oid			owner;
 
 	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for relation %u", relid);
+		return InvalidOid;
 	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	ReleaseSysCache(tuple);
 	return owner;
@@ -314,11 +318,17 @@ schema_owner(Oid schema)
  * Raises 42501 where a part of the store belongs to a role that could not act as
  * the store's owner anyway.  What the code does to the store's relations it
  * does with the owner's rights, and so would the triggers and policies of
- * whoever else owned one of them, or could put his own in its place.
+ * whoever else owned one of them, or could put his own in its place.  A part
+ * that is gone by now, without an owner, has the whole looked up again.
  */
 static void
 check_part_owner(EsStore *store, Oid role, const char *part)
 {
+	if (!OidIsValid(role))
+	{
+		store->valid = false;
+		return;
+	}
 	if (role == store->owner || has_privs_of_role(role, store->owner))
 		return;
 	ereport(ERROR,
@@ -383,7 +393,8 @@ check_table(EsStore *store, const Table *table, Oid relid)
 
 /*
  * Fills a store's entry from the catalogs, or raises that there is no such
- * store.  The entry is not valid afterwards if the store was dropped meanwhile.
+ * store.  The entry is not valid afterwards if the store was dropped meanwhile,
+ * or a part of it; then this is to be done again.
  */
 static void
 look_up(EsStore *store)
@@ -404,6 +415,17 @@ look_up(EsStore *store)
 	}
 	marker = store->tables[0];
 	store->events = store->tables[1];
+	if (OidIsValid(marker) && OidIsValid(store->events))
+	{
+		/*
+		 * From here on nobody can drop the store; waiting for the lock has
+		 * cleared the flag if somebody did.
+		 */
+		ES_WAIT_POINT("store: named");
+		LockRelationOid(store->events, AccessShareLock);
+		if (!store->valid)
+			return;
+	}
 	if (!OidIsValid(marker) || !OidIsValid(store->events) ||
 		get_rel_relkind(store->sequence) != RELKIND_SEQUENCE)
 		ereport(ERROR,
@@ -425,12 +447,13 @@ look_up(EsStore *store)
 			check_part_owner(store, relation_owner(store->tables[i]),
 							 psprintf("table \"%s\"", tables[i].name));
 	}
+	if (!store->valid)
+		return;
 
 	/* an older layout may well have other columns */
 	check_table(store, &tables[0], marker);
 	if (!read_layout(marker, &layout))
 	{
-		CHECK_FOR_INTERRUPTS();
 		store->valid = false;
 		return;
 	}
@@ -455,6 +478,8 @@ validate(EsStore *store)
 {
 	while (!store->valid)
 	{
+		CHECK_FOR_INTERRUPTS();
+
 		/* an invalidation that arrives while we look clears the flag again */
 		store->valid = true;
 		store->epoch++;
