@@ -22,6 +22,7 @@ sub summarise ($cell) {
         my $base = $cell->{runs}{ $cell->{base}{$name} } // [];
         $cell->{rate}{$name} = median(map { $_->{rate} } grep { $_ } @$runs);
         $cell->{ms}{$name}   = median(map { $_->{ms} } grep { $_ } @$runs);
+        $cell->{p99}{$name}  = median(map { $_->{p99} // () } grep { $_ } @$runs);
         my $ratio = median(
             map { $runs->[$_]{rate} / $base->[$_]{rate} } grep { $runs->[$_] && $base->[$_] } 0 .. $#$runs);
         $cell->{ratio}{$name} = $ratio if defined $ratio;
@@ -92,6 +93,7 @@ sub cell_title ($cell) {
 sub cell_text ($workload, $cell, $name) {
     return '–' unless defined $cell->{rate}{$name};
     my $value = $workload->{show} eq 'ms' ? number($cell->{ms}{$name}) . ' ms' : number($cell->{rate}{$name}) . '/s';
+    $value .= ', 99 %: ' . number($cell->{p99}{$name}) . ' ms' if defined $cell->{p99}{$name};
     my $ratio = $cell->{ratio}{$name};
     return defined $ratio ? sprintf('**%s** (%s)', $ratio < .01 ? sprintf('%.4f', $ratio) : sprintf('%.2f', $ratio), $value) : $value;
 }

@@ -63,13 +63,31 @@ sub counted ($workload, $contestant, $store) {
     return $events{count};
 }
 
-# { rate (events a second), ms (a call), transactions } or { error }.
+# Replace a call's time by how long after it what it appended was handled.
+sub add_latency ($result, $workload, $contestant, $store) {
+    my $latency = eval { psql($store->{database}, {}, '-f', script_of($contestant, $workload->{latency})) };
+    if (!defined $latency) {
+        $result->{error} = $@;
+        return;
+    }
+    my ($count, $median, $p99) = split /\t/, $latency;
+    if ($count != $result->{transactions}) {
+        $result->{error} = "Error: $result->{transactions} events were appended, but $count handled";
+        return;
+    }
+    @$result{qw(ms p99)} = ($median + 0, $p99 + 0);
+    return;
+}
+
+# { rate (events a second), ms (a call), transactions, p99 of a latency } or
+# { error }.
 sub run_once ($workload, $contestant, $large, $clients, $sync, $seconds, $calls = $workload->{calls}) {
     my $store = store_for($contestant, $workload, $large);
     return $store if $store->{error};
 
     my ($file, $text) = script_for($workload, $contestant);
     my $before = counted($workload, $contestant, $store);
+    set_worker($store->{database}) if $contestant->{worker};
     my $result = pgbench(
         script    => $file,
         database  => $store->{database},
@@ -78,7 +96,10 @@ sub run_once ($workload, $contestant, $large, $clients, $sync, $seconds, $calls 
         clients   => $clients,
         sync      => $sync,
         seconds   => $seconds,
-        calls     => $calls && $calls / $clients);
+        calls     => $calls && $calls / $clients,
+        at        => $workload->{at});
+    add_latency($result, $workload, $contestant, $store) if $workload->{latency} && !$result->{error};
+    set_worker(undef) if $contestant->{worker};
     return $result if $result->{error};
 
     my $events = $result->{transactions} * ($workload->{events} // 1);

@@ -5,7 +5,7 @@ package Bench::Server;
 use v5.36;
 use Exporter 'import';
 our $PIN = 1;    # a single client to the CPU of its backend
-our @EXPORT = qw(run_command psql query pgbench copy_database drop_database postmaster);
+our @EXPORT = qw(run_command psql query pgbench copy_database drop_database postmaster set_worker);
 
 # What the command prints, and its exit status.
 sub run_command ($env, @command) {
@@ -66,6 +66,25 @@ sub postmaster () {
     return $pid;
 }
 
+# Have the extension's worker run in this database; none: nowhere.  Returns when
+# it is so.
+sub set_worker ($database) {
+    query('postgres', qq{ALTER SYSTEM SET eventsourcing.databases = '"$database"'}) if defined $database;
+    query('postgres', 'ALTER SYSTEM RESET eventsourcing.databases') if !defined $database;
+    query('postgres', 'SELECT pg_reload_conf()');
+    my $wanted = $database // '';
+    for (1 .. 3000) {
+        # it takes its name when it can be woken
+        my $running = query('postgres', <<~'END');
+            SELECT coalesce(string_agg(datname, ' '), '') FROM pg_stat_activity
+            WHERE backend_type = 'eventsourcing worker' AND (application_name = backend_type OR datname IS NULL)
+            END
+        return if $running eq $wanted;
+        select undef, undef, undef, 0.01;
+    }
+    die "the worker does not " . (defined $database ? "start\n" : "end\n");
+}
+
 # The CPUs that we may use, and one of them.
 sub cpus () {
     my ($output) = run_command({}, 'taskset', '-cp', $$);
@@ -92,7 +111,7 @@ sub pgbench (%run) {
           PGOPTIONS => "-c synchronous_commit=$run{sync}" },
         (defined $one ? ('taskset', '-c', $one) : ()),
         "$ENV{BINDIR}/pgbench", '-n', '-M', $run{protocol} // 'prepared', '-f', $run{script},
-        '-c', $run{clients}, '-j', $run{clients} > 1 ? 2 : 1, @options,
+        '-c', $run{clients}, '-j', $run{clients} > 1 ? 2 : 1, @options, ($run{at} ? ('-R', $run{at}) : ()),
         (map { ('-D', "$_=$variables->{$_}") } sort keys %$variables), $run{database});
     bind_backends($all) if defined $one;
     my ($transactions) = $output =~ /^number of transactions actually processed: (\d+)/m;
