@@ -66,6 +66,7 @@ OBJS = \
 	src/state_number.o \
 	src/snapshot.o \
 	src/store.o \
+	src/store_query.o \
 	src/subscription.o \
 	src/upcast.o \
 	src/waitpoint.o \

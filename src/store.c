@@ -5,9 +5,7 @@
  *
  * A backend keeps one EsStore per store name, for ever: others may hold
  * pointers to it.  Invalidation only clears its valid flag; es_store_current()
- * looks its relations up again.  Saved plans hang on the store's name, and
- * since they were made from text with that name in it, PostgreSQL's plan cache
- * makes them anew itself when the relations behind it change.
+ * looks its relations up again.
  *
  * A definition (an aggregate, a projection, ...) that another session changed
  * arrives here as a relcache invalidation of the table that holds it, sent by
@@ -21,8 +19,6 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
-#include "access/xact.h"
-#include "catalog.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_attribute.h"
 #include "catalog/pg_class.h"
@@ -37,32 +33,12 @@
 #include "store.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
-#include "utils/plancache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "waitpoint.h"
-
-/*
- * PostgreSQL makes a plan anew where row security is another one, by the role,
- * but not where the same role is once subject to row security that is forced
- * upon a table's owner and once not.  So these have plans of their own.
- */
-typedef struct PlanKey
-{
-	EsStore    *store;
-	const EsQuery *query;
-	bool		not_forced;
-} PlanKey;
-
-typedef struct PlanEntry
-{
-	PlanKey		key;
-	SPIPlanPtr	plan;
-} PlanEntry;
 
 /*
  * What the code takes for granted of the tables that it reads: these columns,
@@ -195,7 +171,6 @@ StaticAssertDecl(lengthof(tables) == ES_STORE_TABLES,
 				 "every table has its place in EsStore");
 
 static HTAB *stores = NULL;
-static HTAB *plans = NULL;
 static EsStore *current = NULL;
 
 PG_FUNCTION_INFO_V1(es_current_store);
@@ -242,11 +217,6 @@ es_store_init(void)
 	ctl.entrysize = sizeof(EsStore);
 	stores = hash_create("eventsourcing stores", 8, &ctl,
 						 HASH_ELEM | HASH_STRINGS);
-
-	ctl.keysize = sizeof(PlanKey);
-	ctl.entrysize = sizeof(PlanEntry);
-	plans = hash_create("eventsourcing plans", 64, &ctl,
-						HASH_ELEM | HASH_BLOBS);
 
 	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(NAMESPACEOID, schema_changed, (Datum) 0);
@@ -471,10 +441,11 @@ look_up(EsStore *store)
 }
 
 /*
- * Looks the store up, unless nothing has changed since that was last done.
+ * Looks the store up again, unless nothing has changed since that was last
+ * done.  Raises what es_store_named() does.
  */
-static void
-validate(EsStore *store)
+void
+es_store_validate(EsStore *store)
 {
 	while (!store->valid)
 	{
@@ -507,7 +478,7 @@ lock(EsStore *store, LOCKMODE lockmode)
 	AcceptInvalidationMessages();
 	do
 	{
-		validate(store);
+		es_store_validate(store);
 		LockRelationOid(store->events, lockmode);
 	} while (!store->valid);
 	return store;
@@ -577,134 +548,6 @@ es_store_events_or_none(void)
 }
 
 /*
- * Returns sql with every "{es}" replaced by the store's quoted schema,
- * allocated in the current memory context.
- */
-char *
-es_store_expand(EsStore *store, const char *sql)
-{
-	const char *schema = quote_identifier(NameStr(store->name));
-	StringInfoData buf;
-	const char *next;
-
-	initStringInfo(&buf);
-	while ((next = strstr(sql, "{es}")) != NULL)
-	{
-		appendBinaryStringInfo(&buf, sql, next - sql);
-		appendStringInfoString(&buf, schema);
-		sql = next + strlen("{es}");
-	}
-	appendStringInfoString(&buf, sql);
-	return buf.data;
-}
-
-/*
- * Whether a rule made nothing at all of the statement.  Such a plan has no
- * relation whose change would invalidate it, not even when the rule is dropped.
- */
-static bool
-is_empty(SPIPlanPtr plan)
-{
-	CachedPlanSource *source = linitial(SPI_plan_get_plan_sources(plan));
-
-	return source->query_list == NIL;
-}
-
-/*
- * Returns the saved plan of a query over the store's relations, made when it
- * is first asked for.  To be called between SPI_connect() and SPI_finish().
- */
-SPIPlanPtr
-es_store_plan(EsStore *store, const EsQuery *query)
-{
-	PlanKey		key;
-	PlanEntry  *entry;
-	SPIPlanPtr	plan;
-
-	/* code of the user's may have run, and altered a table, since the look-up */
-	validate(store);
-
-	memset(&key, 0, sizeof(key));
-	key.store = store;
-	key.query = query;
-	key.not_forced = InNoForceRLSOperation();
-	entry = hash_search(plans, &key, HASH_FIND, NULL);
-	if (entry != NULL && is_empty(entry->plan))
-	{
-		SPI_freeplan(entry->plan);
-		(void) hash_search(plans, &key, HASH_REMOVE, NULL);
-		entry = NULL;
-	}
-	if (entry == NULL)
-	{
-		plan = SPI_prepare(es_store_expand(store, query->sql), query->nargs,
-						   (Oid *) query->argtypes);
-		if (plan == NULL)
-			elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-		SPI_keepplan(plan);
-		entry = hash_search(plans, &key, HASH_ENTER, NULL);
-		entry->plan = plan;
-	}
-	return entry->plan;
-}
-
-/*
- * What a plan that goes by indexes, a row at a time and in their order, does
- * without.
- */
-static const char *const not_by_index[] = {
-	"enable_bitmapscan",
-	"enable_hashjoin",
-	"enable_mergejoin",
-	"enable_seqscan",
-	"enable_sort"
-};
-
-/*
- * The same for a query that an index is made for, planned once and for all.  A
- * plan stays as it is until the table is analyzed again, and one that was made
- * for a small table would scan the whole of it for each append of a transaction
- * that makes it a large one, or for each fetch while events pile up.
- */
-SPIPlanPtr
-es_store_index_plan(EsStore *store, const EsQuery *query)
-{
-	SPIPlanPtr	plan = es_store_plan(store, query);
-	CachedPlanSource *source = linitial(SPI_plan_get_plan_sources(plan));
-	CachedPlan *cached;
-	int			nestlevel;
-
-	if (source->is_valid && source->gplan != NULL && source->gplan->is_valid)
-		return plan;
-	source->cursor_options |= CURSOR_OPT_GENERIC_PLAN;
-	nestlevel = NewGUCNestLevel();
-	for (int i = 0; i < lengthof(not_by_index); i++)
-		(void) set_config_option(not_by_index[i], "off", PGC_USERSET,
-								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	cached = SPI_plan_get_cached_plan(plan);
-	if (cached != NULL)
-		ReleaseCachedPlan(cached, CurrentResourceOwner);
-	AtEOXact_GUC(false, nestlevel);
-	return plan;
-}
-
-/*
- * The same for a query whose plan depends on its parameters: planned anew for
- * each call, because the index that serves a rare value is none for a frequent
- * one.  PostgreSQL itself would go over to one plan for all of them after some
- * calls, and read the whole log for the rare value.
- */
-SPIPlanPtr
-es_store_custom_plan(EsStore *store, const EsQuery *query)
-{
-	SPIPlanPtr	plan = es_store_plan(store, query);
-	CachedPlanSource *source = linitial(SPI_plan_get_plan_sources(plan));
-
-	source->cursor_options |= CURSOR_OPT_CUSTOM_PLAN;
-	return plan;
-}
-
-/*
  * Raises 42501 unless the caller owns the store.
  */
 void
@@ -719,143 +562,6 @@ es_store_check_owner(EsStore *store)
 }
 
 /*
- * Becomes another role, until es_store_leave(state), in a security-restricted
- * operation: the triggers on what that role owns can run now, but not later, with
- * the rights of whoever called, and leave no setting behind.  After an error
- * nothing has to be undone: the end of the (sub)transaction does it.
- */
-void
-es_store_enter(EsOwnerState *state, Oid role, int sec_context)
-{
-	GetUserIdAndSecContext(&state->userid, &state->sec_context);
-	SetUserIdAndSecContext(role, state->sec_context | sec_context |
-						   SECURITY_LOCAL_USERID_CHANGE |
-						   SECURITY_RESTRICTED_OPERATION);
-	state->guc_nestlevel = NewGUCNestLevel();
-}
-
-/*
- * Goes back to what es_store_enter() found.
- */
-void
-es_store_leave(const EsOwnerState *state)
-{
-	AtEOXact_GUC(false, state->guc_nestlevel);
-	SetUserIdAndSecContext(state->userid, state->sec_context);
-}
-
-static uint64
-run_as_owner(EsStore *store, const EsQuery *query, bool by_index, Datum *values,
-			 const char *nulls, Snapshot snapshot, bool read_only)
-{
-	EsOwnerState owner;
-	int			rc;
-
-	es_store_enter(&owner, store->owner, 0);
-	rc = SPI_execute_snapshot(by_index ? es_store_index_plan(store, query) :
-							  es_store_plan(store, query),
-							  values, nulls, snapshot, InvalidSnapshot, read_only, true, 0);
-	es_store_leave(&owner);
-	if (rc < 0)
-		elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(rc));
-
-	/* the tables are locked now, and the result is worth what they are */
-	validate(store);
-	return SPI_processed;
-}
-
-/*
- * A snapshot of all that is committed by now, and of our own changes, whatever
- * the caller's isolation level.
- */
-static Snapshot
-latest_snapshot(void)
-{
-	CommandCounterIncrement();
-	return GetLatestSnapshot();
-}
-
-/*
- * Runs a query on the store's bookkeeping, as its owner, whose right it is: the
- * caller has been checked and has no rights on those tables.  Returns the
- * number of rows; a result is in SPI_tuptable.  Between SPI_connect() and
- * SPI_finish().
- *
- * It sees all that is committed by now: what an old snapshot shows of a
- * definition must not get into a cache that outlives the transaction, and
- * bookkeeping is no reason for a serialization failure.
- */
-uint64
-es_store_execute(EsStore *store, const EsQuery *query, Datum *values,
-				 const char *nulls)
-{
-	return run_as_owner(store, query, false, values, nulls,
-						IsolationUsesXactSnapshot() ? latest_snapshot() : InvalidSnapshot,
-						false);
-}
-
-/*
- * The same for a query that an index is made for.
- */
-uint64
-es_store_execute_by_index(EsStore *store, const EsQuery *query, Datum *values,
-						  const char *nulls)
-{
-	return run_as_owner(store, query, true, values, nulls,
-						IsolationUsesXactSnapshot() ? latest_snapshot() : InvalidSnapshot,
-						false);
-}
-
-/*
- * The same for a SELECT that sees all that is committed by now, whatever the
- * caller's isolation level: what a lock that was waited for stands for.
- */
-uint64
-es_store_select_latest(EsStore *store, const EsQuery *query, Datum *values,
-					   const char *nulls)
-{
-	return run_as_owner(store, query, false, values, nulls, latest_snapshot(), true);
-}
-
-/*
- * The same for a SELECT that an index is made for, and that may have to see what
- * the calling statement sees, and not what a new one would.
- */
-uint64
-es_store_select(EsStore *store, const EsQuery *query, Datum *values,
-				const char *nulls, bool as_statement)
-{
-	return run_as_owner(store, query, true, values, nulls, InvalidSnapshot, as_statement);
-}
-
-/*
- * Returns a value of the result in SPI_tuptable; rows count from 0, columns
- * from 1.
- */
-Datum
-es_result_value(uint64 row, int column, bool *isnull)
-{
-	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc,
-						 column, isnull);
-}
-
-/*
- * Returns one of variable length, detoasted, as a copy that outlives
- * SPI_finish(), or NULL.
- */
-void *
-es_result_copy(uint64 row, int column)
-{
-	bool		isnull;
-	Datum		value = es_result_value(row, column, &isnull);
-
-	if (isnull)
-		return NULL;
-	value = PointerGetDatum(PG_DETOAST_DATUM(value));
-	return DatumGetPointer(SPI_datumTransfer(value, false, -1));
-}
-
-/*
  * es_current_store(): what eventsourcing.store says.  For functions in SQL:
  * current_setting() would not know the setting in a session that has not
  * loaded the library yet.
@@ -864,46 +570,6 @@ Datum
 es_current_store(PG_FUNCTION_ARGS)
 {
 	return DirectFunctionCall1(namein, CStringGetDatum(es_guc_store));
-}
-
-/*
- * Calls one of the extension's SQL functions as the store's owner, by its name
- * and arguments as SQL text.  The arguments are of the function's very types: a
- * literal without one would rather go to another function of this name, which
- * somebody may have put into the same schema.
- */
-void
-es_store_call(EsStore *store, const char *format,...)
-{
-	StringInfoData sql;
-	int			start;
-	int			needed;
-	EsOwnerState owner;
-
-	initStringInfo(&sql);
-	appendStringInfo(&sql, "SELECT %s.",
-					 quote_identifier(get_namespace_name(es_extension_schema())));
-	start = sql.len;
-	for (;;)
-	{
-		va_list		args;
-
-		va_start(args, format);
-		needed = appendStringInfoVA(&sql, format, args);
-		va_end(args);
-		if (needed == 0)
-			break;
-		sql.len = start;
-		enlargeStringInfo(&sql, needed);
-	}
-
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	es_store_enter(&owner, store->owner, 0);
-	if (SPI_execute(sql.data, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "SPI_execute failed: %s", sql.data);
-	es_store_leave(&owner);
-	SPI_finish();
 }
 
 /*

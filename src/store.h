@@ -65,11 +65,14 @@ extern EsStore *es_store_current(void);
 extern EsStore *es_store_current_for(LOCKMODE lockmode);
 extern EsStore *es_store_named(const char *name);
 extern Oid	es_store_events_or_none(void);
+extern void es_store_validate(EsStore *store);
+extern void es_store_check_owner(EsStore *store);
+
+/* store_query.c */
 extern SPIPlanPtr es_store_plan(EsStore *store, const EsQuery *query);
 extern SPIPlanPtr es_store_index_plan(EsStore *store, const EsQuery *query);
 extern SPIPlanPtr es_store_custom_plan(EsStore *store, const EsQuery *query);
 extern char *es_store_expand(EsStore *store, const char *sql);
-extern void es_store_check_owner(EsStore *store);
 extern void es_store_enter(EsOwnerState *state, Oid role, int sec_context);
 extern void es_store_leave(const EsOwnerState *state);
 extern uint64 es_store_execute(EsStore *store, const EsQuery *query, Datum *values,
