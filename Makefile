@@ -16,6 +16,7 @@ MODULE_big   = eventsourcing
 OBJS = \
 	src/aggregate.o \
 	src/append.o \
+	src/append_input.o \
 	src/capture.o \
 	src/catalog.o \
 	src/clock.o \

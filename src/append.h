@@ -20,11 +20,14 @@ extern int64 es_append_to(EsStore *store, text *stream, int nevents,
 extern int64 es_append_recorded(EsStore *store, text *stream, EsNewEvent *event,
 								int64 version, TimestampTz recorded_at);
 extern void es_append_check_rights(EsStore *store, Oid role);
-extern void es_append_check_event(EsNewEvent *event);
-extern void es_append_check_stream(text *stream);
 extern int64 es_append_get_expected(FunctionCallInfo fcinfo, int n);
 extern void es_append_check_version(text *stream, int64 expected, int64 actual);
-extern int	es_parse_events(Jsonb *json, EsNewEvent **events);
 extern int64 es_append_last_position(void);
+
+/* append_input.c */
+extern void es_append_check_event(EsNewEvent *event);
+extern void es_append_check_events(int nevents, EsNewEvent *events);
+extern void es_append_check_stream(text *stream);
+extern int	es_parse_events(Jsonb *json, EsNewEvent **events);
 
 #endif							/* ES_APPEND_H */

@@ -1,0 +1,265 @@
+/*-------------------------------------------------------------------------
+ *
+ * append_input.c
+ *		What may be appended: names and events, and events in JSON.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "append.h"
+#include "errors.h"
+#include "fmgr.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/uuid.h"
+
+/* a name longer than this is an error, not a key for an index */
+#define MAX_NAME_LENGTH 512
+
+/*
+ * Raises ZE006, with the hint, unless the name can be a stream's or an event
+ * type's.
+ */
+static void
+check_name(const char *what, text *name, const char *hint)
+{
+	int			length = VARSIZE_ANY_EXHDR(name);
+
+	if (length == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_ES_INVALID_EVENT),
+				 errmsg("%s must not be empty", what),
+				 errhint("%s", hint)));
+	if (length > MAX_NAME_LENGTH)
+		ereport(ERROR,
+				(errcode(ERRCODE_ES_INVALID_EVENT),
+				 errmsg("%s is too long", what),
+				 errdetail("\"%.*s...\" has %d bytes, at most %d are allowed.",
+						   pg_mbcliplen(VARDATA_ANY(name), length, 40),
+						   VARDATA_ANY(name), length, MAX_NAME_LENGTH),
+				 errhint("%s", hint)));
+}
+
+/*
+ * Raises ZE006 unless the name can be a stream's.
+ */
+void
+es_append_check_stream(text *stream)
+{
+	static const char hint[] = "A stream is named Category-id, such as \"Order-1\".";
+
+	check_name("stream name", stream, hint);
+	if (*VARDATA_ANY(stream) == '-')
+		ereport(ERROR,
+				(errcode(ERRCODE_ES_INVALID_EVENT),
+				 errmsg("stream name \"%s\" has no category", text_to_cstring(stream)),
+				 errhint("%s", hint)));
+}
+
+/*
+ * Raises ZE006 for what is wrong with an event itself.
+ */
+void
+es_append_check_event(EsNewEvent *event)
+{
+	check_name("event type", event->type,
+			   "A type says what happened, such as \"OrderShipped\".");
+	if (event->metadata != NULL && !JB_ROOT_IS_OBJECT(event->metadata))
+		ereport(ERROR,
+				(errcode(ERRCODE_ES_INVALID_EVENT),
+				 errmsg("metadata of event \"%s\" is not an object", text_to_cstring(event->type)),
+				 errdetail("Metadata: %s", JsonbToCString(NULL, &event->metadata->root, 0)),
+				 errhint("Pass a JSON object, or NULL for none.")));
+	if (event->tags != NULL &&
+		(ARR_NDIM(event->tags) > 1 || array_contains_nulls(event->tags)))
+		ereport(ERROR,
+				(errcode(ERRCODE_ES_INVALID_EVENT),
+				 errmsg("tags of event \"%s\" are not a plain list of strings", text_to_cstring(event->type)),
+				 errhint("Pass a one-dimensional array without NULLs.")));
+}
+
+/* Which event of a batch is being looked at, for the error's context. */
+static void
+batch_error_context(void *arg)
+{
+	errcontext("event %d of the batch", *(int *) arg);
+}
+
+/*
+ * Raises ZE006 unless all of them are events.
+ */
+void
+es_append_check_events(int nevents, EsNewEvent *events)
+{
+	ErrorContextCallback callback;
+	int			number = 1;
+
+	callback.callback = batch_error_context;
+	callback.arg = &number;
+	callback.previous = error_context_stack;
+	if (nevents > 1)
+		error_context_stack = &callback;
+	for (; number <= nevents; number++)
+		es_append_check_event(&events[number - 1]);
+	error_context_stack = callback.previous;
+}
+
+#define EVENTS_HINT \
+	"For example '[{\"type\": \"OrderShipped\", \"data\": {\"carrier\": \"DHL\"}, \"tags\": [\"express\"]}]'."
+
+static void
+raise_bad_value(const char *key, const char *wanted)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_ES_INVALID_EVENT),
+			 errmsg("key \"%s\" of an event must be %s", key, wanted),
+			 errhint(EVENTS_HINT)));
+}
+
+/*
+ * Returns the array of a JSON array of strings.
+ */
+static ArrayType *
+parse_tags(JsonbContainer *json)
+{
+	JsonbIterator *it = JsonbIteratorInit(json);
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	Datum	   *tags = palloc(JsonContainerSize(json) * sizeof(Datum));
+	int			ntags = 0;
+
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token != WJB_ELEM)
+			continue;
+		if (value.type != jbvString)
+			raise_bad_value("tags", "an array of strings");
+		tags[ntags++] = PointerGetDatum(cstring_to_text_with_len(value.val.string.val,
+																 value.val.string.len));
+	}
+	return construct_array(tags, ntags, TEXTOID, -1, false, TYPALIGN_INT);
+}
+
+static bool
+key_is(const JsonbValue *key, const char *name)
+{
+	return key->val.string.len == strlen(name) &&
+		memcmp(key->val.string.val, name, key->val.string.len) == 0;
+}
+
+/*
+ * Fills an event from a JSON object.
+ */
+static void
+parse_event(JsonbContainer *json, EsNewEvent *event)
+{
+	JsonbIterator *it;
+	JsonbIteratorToken token;
+	JsonbValue	key;
+
+	memset(event, 0, sizeof(*event));
+	it = JsonbIteratorInit(json);
+	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
+	{
+		JsonbValue	value;
+		bool		is_null;
+
+		if (token != WJB_KEY)
+			continue;
+		(void) JsonbIteratorNext(&it, &value, true);
+		is_null = value.type == jbvNull;
+
+		if (key_is(&key, "type"))
+		{
+			if (value.type != jbvString)
+				raise_bad_value("type", "a string");
+			event->type = cstring_to_text_with_len(value.val.string.val,
+												   value.val.string.len);
+		}
+		else if (key_is(&key, "data"))
+			event->data = JsonbValueToJsonb(&value);
+		else if (key_is(&key, "metadata"))
+		{
+			if (!is_null)
+				event->metadata = JsonbValueToJsonb(&value);
+		}
+		else if (key_is(&key, "event_id"))
+		{
+			if (is_null)
+				continue;
+			if (value.type != jbvString)
+				raise_bad_value("event_id", "a string with a UUID");
+			event->event_id =
+				DatumGetUUIDP(DirectFunctionCall1(uuid_in,
+												  CStringGetDatum(pnstrdup(value.val.string.val,
+																		   value.val.string.len))));
+		}
+		else if (key_is(&key, "tags"))
+		{
+			if (is_null)
+				continue;
+			if (value.type != jbvBinary || !JsonContainerIsArray(value.val.binary.data))
+				raise_bad_value("tags", "an array of strings");
+			event->tags = parse_tags(value.val.binary.data);
+		}
+		else
+			ereport(ERROR,
+					(errcode(ERRCODE_ES_INVALID_EVENT),
+					 errmsg("unknown key \"%.*s\" of an event",
+							key.val.string.len, key.val.string.val),
+					 errhint("The keys are \"type\", \"data\", \"metadata\", \"event_id\", \"tags\".")));
+	}
+	if (event->type == NULL)
+		raise_bad_value("type", "given");
+	if (event->data == NULL)
+		event->data = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
+}
+
+/*
+ * Returns the number of events in a JSON array of them, and the events,
+ * allocated in the current memory context.  Raises ZE006 for what is not an
+ * event.
+ */
+int
+es_parse_events(Jsonb *json, EsNewEvent **events)
+{
+	ErrorContextCallback callback;
+	JsonbIterator *it;
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	int			nevents = 0;
+
+	if (!JB_ROOT_IS_ARRAY(json) || JB_ROOT_IS_SCALAR(json))
+		ereport(ERROR,
+				(errcode(ERRCODE_ES_INVALID_EVENT),
+				 errmsg("events must be a JSON array of objects"),
+				 errhint(EVENTS_HINT)));
+	*events = palloc_extended(Max(JB_ROOT_COUNT(json), 1) * sizeof(EsNewEvent),
+							  MCXT_ALLOC_HUGE);
+
+	callback.callback = batch_error_context;
+	callback.arg = &nevents;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+
+	it = JsonbIteratorInit(&json->root);
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token != WJB_ELEM)
+			continue;
+		CHECK_FOR_INTERRUPTS();
+		nevents++;
+		if (value.type != jbvBinary || !JsonContainerIsObject(value.val.binary.data))
+			ereport(ERROR,
+					(errcode(ERRCODE_ES_INVALID_EVENT),
+					 errmsg("an event must be a JSON object"),
+					 errhint(EVENTS_HINT)));
+		parse_event(value.val.binary.data, &(*events)[nevents - 1]);
+	}
+	error_context_stack = callback.previous;
+	return nevents;
+}
