@@ -121,9 +121,9 @@ find_files() {
 # workloads, or of those that are named.
 kind_bench() {
   local workloads=("$@") name log=$TMP/bench.log
-  [ $# -gt 0 ] || workloads=(append-new load-1000 handler-1000)
+  [ $# -gt 0 ] || workloads=(append-new load-1000 capture-insert handler-1000)
   run_job "$ROOT/bench/run" --pg "$PGVER" --quick --rounds 1 "${workloads[@]/#/--workload=}" \
-    --contestant ours --contestant ours-handler --out "$TMP/bench.results" >"$log" 2>&1 || true
+    --contestant ours,ours-capture,ours-handler --out "$TMP/bench.results" >"$log" 2>&1 || true
   for name in "${workloads[@]}"; do
     if grep -q "^SKIPPED ours[a-z-]*, $name:" "$log" || ! has_figure "$name" "$TMP/bench.results/some.md"; then
       tail -n 40 "$log"

@@ -57,10 +57,8 @@ sub make_store ($contestant, $workload, $large = 0) {
         psql($database, {}, '-f', "$Bench::Catalog::DIR/contestants/common.sql");
         setup($contestant, $database, 'setup', \%fill);
         setup($contestant, $database, $setup,  \%fill) if $setup;
-        if ($fill{streams}) {
-            setup($contestant, $database, 'fill', \%fill);
-            query($database, 'VACUUM ANALYZE');
-        }
+        setup($contestant, $database, 'fill', \%fill) if $fill{streams};
+        query($database, 'VACUUM ANALYZE')             if $fill{streams} || $setup;
         1;
     };
     my $error = $@ =~ s/\s+$//r;

@@ -1,0 +1,1 @@
+UPDATE customer SET lock_version = lock_version + 1, updated_at = now() WHERE id = :stream;

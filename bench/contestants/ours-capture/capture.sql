@@ -1,0 +1,3 @@
+\ir ../floor/capture.sql
+
+SELECT es_capture('customer', 'Customer', 'id');

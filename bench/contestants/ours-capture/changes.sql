@@ -1,0 +1,1 @@
+\ir ../ours/count.sql
