@@ -17,6 +17,7 @@ OBJS = \
 	src/aggregate.o \
 	src/append.o \
 	src/append_input.o \
+	src/attempt.o \
 	src/capture.o \
 	src/catalog.o \
 	src/clock.o \

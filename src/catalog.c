@@ -89,27 +89,3 @@ es_check_list(ArrayType *array, int n, const char *table)
 				 errdetail("It holds an array that is no list of %d values.", n),
 				 errhint("Delete the row, and make anew what it stands for.")));
 }
-
-/*
- * Returns what the error that is being caught says, allocated in the given
- * memory context, and forgets it.  A request to end is no error to be caught:
- * it is passed on.
- */
-char *
-es_error_message(MemoryContext context)
-{
-	ErrorData  *error;
-	char	   *message;
-
-	MemoryContextSwitchTo(context);
-	error = CopyErrorData();
-	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
-		ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
-		PG_RE_THROW();
-	FlushErrorState();
-	message = error->message == NULL ? pstrdup("unknown error") :
-		error->detail == NULL ? pstrdup(error->message) :
-		psprintf("%s (%s)", error->message, error->detail);
-	FreeErrorData(error);
-	return message;
-}

@@ -17,6 +17,5 @@ extern Oid	es_extension_schema(void);
 extern Oid	es_event_type(void);
 extern void es_check_list(ArrayType *array, int n, const char *table);
 extern void es_check_argument(FunctionCallInfo fcinfo, int n, const char *name);
-extern char *es_error_message(MemoryContext context);
 
 #endif							/* ES_CATALOG_H */

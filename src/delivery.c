@@ -11,7 +11,7 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
+#include "attempt.h"
 #include "catalog/pg_type.h"
 #include "catalog.h"
 #include "delivery.h"
@@ -22,7 +22,6 @@
 #include "upcast.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
-#include "utils/resowner.h"
 #include "utils/rls.h"
 
 /*
@@ -367,6 +366,22 @@ check_row_security(EsSubscription *sub)
 						 user)));
 }
 
+/* An event that is being lifted. */
+typedef struct Lifting
+{
+	EsUpcast   *upcast;
+	EsEvent    *event;			/* NULL if an upcaster drops it */
+} Lifting;
+
+static void
+lift(void *arg)
+{
+	Lifting    *lifting = arg;
+	EsEvent		event = *lifting->event;
+
+	lifting->event = es_upcast_event(lifting->upcast, &event) ? copy_event(&event) : NULL;
+}
+
 /*
  * Lifts the events to today's shape.  One whose upcaster fails is given back as
  * a failure of its own, so that it does not stop the subscription.  Returns how
@@ -376,43 +391,24 @@ static int
 upcast_events(EsSubscription *sub, EsDeliveries *d)
 {
 	EsUpcast   *upcast = es_upcast_begin(sub->store);
-	MemoryContext oldcontext = CurrentMemoryContext;
-	ResourceOwner oldowner = CurrentResourceOwner;
-	volatile int ndropped = 0;
+	int			ndropped = 0;
 
 	if (upcast == NULL)
 		return 0;
-	for (volatile int i = 0; i < d->n;)
+	for (int i = 0; i < d->n;)
 	{
 		EsDelivery *item = &d->items[i];
-		volatile bool exists = false;
-		char	   *volatile error = NULL;
-
-		BeginInternalSubTransaction(NULL);
-		MemoryContextSwitchTo(d->context);
-		PG_TRY();
-		{
-			EsEvent		event = *item->event;
-
-			exists = es_upcast_event(upcast, &event);
-			if (exists)
-				item->event = copy_event(&event);
-			ReleaseCurrentSubTransaction();
-		}
-		PG_CATCH();
-		{
-			error = es_error_message(oldcontext);
-			RollbackAndReleaseCurrentSubTransaction();
-		}
-		PG_END_TRY();
-		MemoryContextSwitchTo(oldcontext);
-		CurrentResourceOwner = oldowner;
+		Lifting		lifting = {upcast, item->event};
+		char	   *error = es_attempt_message(lift, &lifting, d->context);
 
 		if (error != NULL)
 			es_subscription_give_back(sub, d, i, ES_COMPANY_OTHERS, ES_RETRY_BACKOFF,
 									  false, false, error);
-		else if (exists)
+		else if (lifting.event != NULL)
+		{
+			item->event = lifting.event;
 			i++;
+		}
 		else
 		{
 			/* a type that is no more: done */

@@ -34,6 +34,7 @@
 
 #include "access/relation.h"
 #include "access/xlog.h"
+#include "attempt.h"
 #include "commands/sequence.h"
 #include "compat.h"
 #include "floor.h"
@@ -254,7 +255,7 @@ es_floor_settle_patiently(EsStore *store, LOCKMODE mode, void (*meanwhile) (void
 		ErrorData  *error;
 
 		attempt.patience = es_floor_patience(n);
-		error = es_work_try(lock_events, &attempt, CurrentMemoryContext);
+		error = es_attempt(lock_events, &attempt, CurrentMemoryContext);
 		if (error == NULL)
 			return es_floor_settle(store);
 		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE ||

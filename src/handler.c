@@ -21,7 +21,7 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
+#include "attempt.h"
 #include "catalog.h"
 #include "catalog/pg_type.h"
 #include "consume.h"
@@ -36,7 +36,6 @@
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "wake.h"
 
 PG_FUNCTION_INFO_V1(es_create_handler);
@@ -191,49 +190,27 @@ typedef struct Run
 	const char *search_path;
 	EsDeliveries *deliveries;
 	int			at;				/* which of them */
+	int			end;			/* the one after the last */
 } Run;
 
 /*
- * Runs the script over deliveries from run->at to before "end", within a
- * subtransaction.  Returns NULL, or what went wrong at run->at, with nothing
- * done.
+ * Runs the script over deliveries from run->at to before run->end.
  */
-static char *
-run_events(Run *run, int end)
+static void
+run_events(void *arg)
 {
-	MemoryContext oldcontext = CurrentMemoryContext;
-	ResourceOwner oldowner = CurrentResourceOwner;
-	const EsContext *previous = es_context_override(NULL);
-	char	   *volatile error = NULL;
+	Run		   *run = arg;
+	EsScript   *script = get_script(run->store, run->name, run->text, run->search_path);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(oldcontext);
-	PG_TRY();
+	for (; run->at < run->end; run->at++)
 	{
-		EsScript   *script = get_script(run->store, run->name, run->text, run->search_path);
+		const EsEvent *event = run->deliveries->items[run->at].event;
+		EsContext	context;
 
-		for (; run->at < end; run->at++)
-		{
-			const EsEvent *event = run->deliveries->items[run->at].event;
-			EsContext	context;
-
-			make_context(event, &context);
-			(void) es_context_override(&context);
-			es_script_run(script, 1, event);
-		}
-		ReleaseCurrentSubTransaction();
+		make_context(event, &context);
+		(void) es_context_override(&context);
+		es_script_run(script, 1, event);
 	}
-	PG_CATCH();
-	{
-		(void) es_context_override(previous);
-		error = es_error_message(oldcontext);
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	(void) es_context_override(previous);
-	MemoryContextSwitchTo(oldcontext);
-	CurrentResourceOwner = oldowner;
-	return error;
 }
 
 /*
@@ -244,30 +221,30 @@ run_deliveries(EsSubscription *sub, Run *run)
 {
 	EsDeliveries *d = run->deliveries;
 	int			start = 0;
-	int			end = d->n;
 	char	   *failed_at_end = NULL;
 
+	run->end = d->n;
 	while (start < d->n)
 	{
 		char	   *error = NULL;
 
 		CHECK_FOR_INTERRUPTS();
 		run->at = start;
-		if (start < end)
-			error = run_events(run, end);
+		if (start < run->end)
+			error = es_attempt_as(NULL, run_events, run);
 		if (error == NULL)
 		{
-			start = end;
+			start = run->end;
 			if (failed_at_end != NULL)
 				es_subscription_give_back(sub, d, start, ES_COMPANY_OTHERS, ES_RETRY_BACKOFF,
 										  false, false, failed_at_end);
 			failed_at_end = NULL;
-			end = d->n;
+			run->end = d->n;
 		}
 		else
 		{
 			/* what came before it was undone with it: run that again */
-			end = run->at;
+			run->end = run->at;
 			failed_at_end = error;
 		}
 	}

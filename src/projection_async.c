@@ -16,6 +16,7 @@
  */
 #include "postgres.h"
 
+#include "attempt.h"
 #include "catalog/pg_type.h"
 #include "clock.h"
 #include "executor/spi.h"
@@ -205,7 +206,7 @@ take_in(EsStore *store, EsProjection *projection, int64 upto, Async *async)
 	part.async = async;
 	part.slice = es_slice_begin(store, NULL, projection->body.types, projection->position);
 	part.upto = upto;
-	error = es_work_try(read_part, &part, CurrentMemoryContext);
+	error = es_attempt(read_part, &part, CurrentMemoryContext);
 	part.nevents = part.slice->batch->nevents;
 	if (error != NULL)
 	{
@@ -218,7 +219,7 @@ take_in(EsStore *store, EsProjection *projection, int64 upto, Async *async)
 		}
 	}
 	more = !part.slice->done;
-	while ((error = es_work_try(run_part, &part, CurrentMemoryContext)) != NULL)
+	while ((error = es_attempt(run_part, &part, CurrentMemoryContext)) != NULL)
 	{
 		int			failed_at = part.prepared ? es_script_failed_at() : 0;
 

@@ -366,10 +366,10 @@ typedef struct Intake
 	Inlines    *inlines;
 	EsUpcast   *upcast;
 	EsEventBatch *batch;		/* NULL for a single event */
-}			Intake;
+} Intake;
 
 static void
-begin_intake(Intake * intake, Inlines *entry, int64 nevents)
+begin_intake(Intake *intake, Inlines *entry, int64 nevents)
 {
 	intake->inlines = entry;
 	intake->upcast = es_upcast_begin(entry->store);
@@ -377,7 +377,7 @@ begin_intake(Intake * intake, Inlines *entry, int64 nevents)
 }
 
 static void
-take_in(Intake * intake, EsEvent *event)
+take_in(Intake *intake, EsEvent *event)
 {
 	if (!es_upcast_event(intake->upcast, event) || !any_wants(intake->inlines, event))
 		return;
@@ -388,7 +388,7 @@ take_in(Intake * intake, EsEvent *event)
 }
 
 static void
-end_intake(Intake * intake)
+end_intake(Intake *intake)
 {
 	EsEventBatch *batch = intake->batch;
 

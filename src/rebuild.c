@@ -23,6 +23,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "attempt.h"
 #include "catalog.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
@@ -289,7 +290,7 @@ do_part(Rebuild *rebuild, void (*part) (void *))
 
 	CHECK_FOR_INTERRUPTS();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	error = es_work_try(part, rebuild, rebuild->work);
+	error = es_attempt(part, rebuild, rebuild->work);
 	if (error != NULL && error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
 		error->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED)
 	{

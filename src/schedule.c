@@ -20,8 +20,8 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "append.h"
+#include "attempt.h"
 #include "catalog.h"
 #include "catalog/pg_type.h"
 #include "clock.h"
@@ -35,7 +35,6 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
-#include "utils/resowner.h"
 #include "utils/rls.h"
 #include "utils/timestamp.h"
 #include "wake.h"
@@ -183,6 +182,7 @@ es_cancel(PG_FUNCTION_ARGS)
 /* A timer that is due. */
 typedef struct Timer
 {
+	EsStore    *store;
 	text	   *key;
 	text	   *stream;
 	EsNewEvent	event;
@@ -195,8 +195,9 @@ typedef struct Timer
  * Appends the timer's event with the rights of the role that scheduled it.
  */
 static void
-append_as_role(EsStore *store, Timer *timer)
+append_as_role(Timer *timer)
 {
+	EsStore    *store = timer->store;
 	Oid			role = get_role_oid(timer->role, true);
 	EsOwnerState state;
 
@@ -214,47 +215,25 @@ append_as_role(EsStore *store, Timer *timer)
 }
 
 /*
- * Fires one timer, whose row is locked.  Returns NULL, or what went wrong, with
- * nothing done.
+ * Fires one timer, whose row is locked.
  */
-static char *
-fire(EsStore *store, Timer *timer)
+static void
+fire(void *arg)
 {
-	static const EsContext none = {0};
-	MemoryContext oldcontext = CurrentMemoryContext;
-	ResourceOwner oldowner = CurrentResourceOwner;
-	const EsContext *previous = es_context_override(&none);
-	char	   *volatile error = NULL;
+	Timer	   *timer = arg;
 	Datum		value = PointerGetDatum(timer->key);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(oldcontext);
-	PG_TRY();
-	{
-		append_as_role(store, timer);
-		SPI_connect();
-		(void) es_store_execute(store, &delete_query, &value, NULL);
-		SPI_finish();
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		(void) es_context_override(previous);
-		error = es_error_message(oldcontext);
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	(void) es_context_override(previous);
-	MemoryContextSwitchTo(oldcontext);
-	CurrentResourceOwner = oldowner;
-	return error;
+	append_as_role(timer);
+	SPI_connect();
+	(void) es_store_execute(timer->store, &delete_query, &value, NULL);
+	SPI_finish();
 }
 
 /*
  * Writes down that a timer failed, and when it is tried again.
  */
 static void
-put_off(EsStore *store, Timer *timer, char *error)
+put_off(Timer *timer, char *error)
 {
 	int64		wait = RETRY_MOST;
 	Datum		values[4];
@@ -266,7 +245,7 @@ put_off(EsStore *store, Timer *timer, char *error)
 	values[2] = TimestampTzGetDatum(es_clock_now() + wait);
 	values[3] = CStringGetTextDatum(error);
 	SPI_connect();
-	(void) es_store_execute(store, &failed_query, values, NULL);
+	(void) es_store_execute(timer->store, &failed_query, values, NULL);
 	SPI_finish();
 }
 
@@ -289,6 +268,7 @@ step(EsStore *store, const char *name, int64 upto, void **state)
 	{
 		bool		isnull;
 
+		timers[i].store = store;
 		timers[i].key = es_result_copy(i, 1);
 		timers[i].stream = es_result_copy(i, 2);
 		timers[i].event.type = es_result_copy(i, 3);
@@ -302,12 +282,13 @@ step(EsStore *store, const char *name, int64 upto, void **state)
 
 	for (int i = 0; i < n; i++)
 	{
+		static const EsContext none = {0};
 		char	   *error;
 
 		timers[i].role = text_to_cstring((text *) timers[i].role);
-		error = fire(store, &timers[i]);
+		error = es_attempt_as(&none, fire, &timers[i]);
 		if (error != NULL)
-			put_off(store, &timers[i], error);
+			put_off(&timers[i], error);
 	}
 	return n > 0;
 }

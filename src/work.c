@@ -19,7 +19,6 @@
 #include "nodes/parsenodes.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "work.h"
 
 /*
@@ -65,38 +64,6 @@ es_work_next(MemoryContext work)
 {
 	MemoryContextReset(work);
 	next_transaction();
-}
-
-/*
- * Does a part of the work in a subtransaction, in the given memory context.
- * Returns NULL, or the error that undid it, in the current memory context; also
- * if that was a request to cancel.
- */
-ErrorData *
-es_work_try(void (*part) (void *arg), void *arg, MemoryContext work)
-{
-	MemoryContext oldcontext = CurrentMemoryContext;
-	ResourceOwner oldowner = CurrentResourceOwner;
-	ErrorData  *volatile error = NULL;
-
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(work);
-	PG_TRY();
-	{
-		part(arg);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(oldcontext);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(oldcontext);
-	CurrentResourceOwner = oldowner;
-	return error;
 }
 
 /*

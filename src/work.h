@@ -14,7 +14,6 @@
 
 extern MemoryContext es_work_begin(FunctionCallInfo fcinfo, const char *procedure);
 extern void es_work_next(MemoryContext work);
-extern ErrorData *es_work_try(void (*part) (void *arg), void *arg, MemoryContext work);
 extern void es_work_end(MemoryContext work);
 
 #endif							/* ES_WORK_H */
