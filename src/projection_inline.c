@@ -8,7 +8,10 @@
  * models never disagree.
  *
  * They are called by a statement trigger with a transition table, which the
- * store has only as long as it has inline projections.  Which projections those are is kept until the store's epoch moves on.  They
+ * store has only as long as it has inline projections; where it is the only one
+ * of its kind, the direct way into the log calls them itself (log_heap.c).
+ *
+ * Which projections those are is kept until the store's epoch moves on.  They
  * are looked up after the events table was locked for the insertion, and with
  * the newest snapshot: whoever set one running held that lock against us
  * (projection.c), so we cannot miss it.
@@ -409,9 +412,15 @@ void
 es_project_inserted(EsStore *store, Datum stream, int64 version,
 					TimestampTz recorded_at, int nevents, const EsNewEvent *events)
 {
-	Inlines    *entry = get_inlines(store);
+	Inlines    *entry;
 	Intake		intake;
 
+	/*
+	 * The store may have been looked up long before the events were locked
+	 * for the insertion: by a command, which is decided on in between.
+	 */
+	store = es_store_named(NameStr(store->name));
+	entry = get_inlines(store);
 	if (entry->count == 0)
 		return;
 	begin_intake(&intake, entry, nevents);
