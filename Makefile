@@ -156,6 +156,7 @@ ISOLATION = \
 	append_cursor \
 	append_deadlock \
 	append_expected \
+	append_gave_way \
 	append_hot \
 	append_repeatable_read \
 	append_retry \

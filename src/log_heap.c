@@ -15,8 +15,9 @@
  * tuple, a WAL record more.  A plain tuple does as well, killed if it lost, where
  * nobody else is told of it: a rival who met it in between waits for the end of
  * our transaction, for nothing, but not for ever, since we wait for none but
- * those whose tuples stand.  Logical decoding is told of it, so there, and for
- * what else the executor's code has to fill, the insertion is speculative.
+ * those whose tuples stand, and no more in line, where he may be ahead of us.
+ * Logical decoding is told of it, so there, and for what else the executor's code
+ * has to fill, the insertion is speculative.
  *
  * Who got the first version has them all, because versions have no gaps: the
  * further events go in with a plain multi-insert.
@@ -46,11 +47,13 @@
 #include "log_tips.h"
 #include "miscadmin.h"
 #include "projection.h"
+#include "queue.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "waitpoint.h"
 
 /* how many further events go into the table at once */
 #define CHUNK_EVENTS	250
@@ -450,7 +453,9 @@ insert_or_kill(Insertion * in, TupleTableSlot *slot)
 	table_tuple_insert(in->rel, slot, in->cid, 0, NULL);
 	if (insert_entries(in, slot, true))
 		return true;
+	ES_WAIT_POINT("append: giving way");
 	kill_tuple(in, slot);
+	es_queue_stay_out();
 	return false;
 }
 

@@ -18,7 +18,8 @@
  *
  * The locks only keep order; correctness rests on the index alone.  Who already
  * owns the stream's tip (appended to it in this transaction) must not join:
- * whoever is first in line is waiting for him.
+ * whoever is first in line is waiting for him.  Nor must who is waited for without
+ * owning anything, see es_queue_stay_out().
  *
  *-------------------------------------------------------------------------
  */
@@ -26,6 +27,7 @@
 
 #include <sched.h>
 
+#include "access/xact.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "portability/instr_time.h"
@@ -62,6 +64,9 @@ typedef struct HotStream
 } HotStream;
 
 static HotStream hot_streams[HOT_SLOTS];
+
+/* the transaction that waits in no line; see es_queue_stay_out() */
+static TransactionId outsider = InvalidTransactionId;
 
 static inline uint32
 stream_hash(text *stream)
@@ -136,6 +141,23 @@ wait_in_line(HotStream *slot, const LOCKTAG *tag)
 }
 
 /*
+ * Has this transaction wait in no line any more.  For who has inserted an event
+ * and taken it back: a rival who met it waits for the end of the transaction, and
+ * may hold the lock that we would wait for.
+ */
+void
+es_queue_stay_out(void)
+{
+	outsider = GetTopTransactionId();
+}
+
+static bool
+stays_out(void)
+{
+	return TransactionIdIsValid(outsider) && outsider == GetTopTransactionIdIfAny();
+}
+
+/*
  * Waits until it is this transaction's turn on the stream, and marks the
  * stream as hot.  The lock excludes other members of the queue, nobody else.
  */
@@ -161,6 +183,6 @@ es_queue_join(EsStore *store, text *stream)
 		return;
 	}
 	slot->credits = HOT_CREDITS;
-	if (!got)
+	if (!got && !stays_out())
 		wait_in_line(slot, &tag);
 }

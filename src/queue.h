@@ -12,5 +12,6 @@
 
 extern bool es_queue_is_hot(EsStore *store, text *stream);
 extern void es_queue_join(EsStore *store, text *stream);
+extern void es_queue_stay_out(void);
 
 #endif							/* ES_QUEUE_H */
