@@ -1,5 +1,6 @@
-# pg_dump and pg_restore keep everything: the events, the definitions, and what
-# users added to the store's tables; and appends go on, under guard.
+# pg_dump and pg_restore keep everything: the events, the definitions, what
+# subscriptions have done, lease, failed at and parked, the timers, and what users
+# added to the store's tables; and appends and deliveries go on, under guard.
 
 use strict;
 use warnings;
@@ -57,6 +58,20 @@ $node->safe_psql('source', q{
 	SELECT es_append('X-1', 'X');
 	RESET eventsourcing.store;
 
+	-- subscriptions in the middle of their work: 1 and 3 done, 2 and 4 leased, of
+	-- Bill-5 one failed, of Bill-6 one parked, a timer, handlers
+	SELECT es_create_subscription('mail', category => 'Bill', types => '{Ordered}', max_attempts => 3, backoff => '1 day',
+	                              max_backoff => '2 days');
+	SELECT count(*) FROM es_fetch('mail', 'one', 4, lease => '1 day');
+	SELECT count(*) FROM es_fetch('mail', 'two', 2, lease => '1 day');
+	SELECT es_ack('mail', 'one', '{1,3}');
+	SELECT es_nack('mail', 'two', 5, 'mailbox "full"'), es_nack('mail', 'two', 6, 'no such address', park => true);
+	SELECT es_create_subscription('tagged', tags => '{"b,c"}', after => 7);
+	CREATE TABLE app.tills (stream text, version bigint);
+	SELECT es_create_handler('tills', 'INSERT INTO tills SELECT stream, version FROM new_events', category => 'Till');
+	CALL es_run('tills');
+	SELECT es_schedule('2101-02-03 04:05:06.789+07', 'Till-1', 'Opened', '{"by": "timer"}', 'a "key"');
+
 	-- a user's own
 	CREATE INDEX my_index ON es.events ((data->>'item')) WHERE type = 'Ordered';
 	CREATE TABLE app.audit (stream text, version bigint);
@@ -76,12 +91,20 @@ $node->safe_psql('source', q{
 # All that can be told of a database.
 my $description = q{
 	SET search_path = '';
+	SET timezone = 'UTC';
 	SELECT 'events', 'es', e FROM es.events e ORDER BY position;
 	SELECT 'events', 'Sales', e FROM "Sales ""EU""".events e ORDER BY position;
 	SELECT 'events', 'other', e FROM other.events e ORDER BY position;
 	SELECT 'aggregate', a FROM es.aggregates a ORDER BY category;
 	SELECT 'aggregate', a FROM "Sales ""EU""".aggregates a ORDER BY category;
 	SELECT 'snapshot', stream, version, state FROM es.snapshots ORDER BY stream, version;
+	SELECT 'cursor', c FROM es.subscription_cursors c ORDER BY name;
+	SELECT 'lease', l FROM es.leases l ORDER BY subscription, position;
+	SELECT 'delivery', d FROM es.deliveries d ORDER BY subscription, position;
+	SELECT 'handler', h FROM es.handlers h ORDER BY name;
+	SELECT 'timer', t FROM es.timers t ORDER BY key;
+	SELECT 'subscription', s FROM es.subscriptions s ORDER BY name;
+	SELECT 'parked', p FROM es.parked p ORDER BY position;
 	SELECT 'layout', layout FROM es.store;
 	SELECT 'sequence', last_value FROM es.events_position_seq;
 	SELECT 'sequence', last_value FROM "Sales ""EU""".events_position_seq;
@@ -111,7 +134,27 @@ my $description = q{
 sub describe { return $node->safe_psql($_[0], $description); }
 
 my $expected = describe('source');
-like($expected, qr/my_index.*my_trigger.*my_check.*my_policy.*my_publication/s, 'the source has it all');
+like($expected, qr/lease\|\(mail,.*delivery\|\(mail,.*timer\|.*my_index.*my_trigger.*my_check.*my_policy.*my_publication/s, 'the source has it all');
+
+# Consumers go on where they were.
+sub check_deliveries
+{
+	my ($db, $what) = @_;
+	my $fetch = sub {
+		$node->safe_psql($db, qq{SET search_path = "Event Tools"; SELECT string_agg(position || '/' || attempt, ' ' ORDER BY position)
+			FROM es_fetch('mail', 'three', $_[0])});
+	};
+
+	is($fetch->(6), '7/1 8/1 10/1 14/1 15/1 17/1', "$what: what others lease, or failed at, or parked, is not delivered");
+	is( $node->safe_psql($db, q{SET search_path = "Event Tools"; SELECT es_ack('mail', 'one', '{1,2,3,4}')}),
+		2, "$what: a lease from before the dump is good");
+	is(sqlstate($db, q{SET search_path = "Event Tools"; SELECT es_ack('mail', 'two', '{7}')}), 'ZE013', "$what: that of another is not");
+	is( $node->safe_psql($db, q{SET search_path = "Event Tools"; SELECT es_unpark('mail')}), 2, "$what: what was parked is there, and what has joined it");
+	is( $node->safe_psql($db, q{SET search_path = "Event Tools"; CALL es_run('tills'); SELECT count(*) FROM app.tills}),
+		1, "$what: a handler has done what it did, once");
+	is( $node->safe_psql($db, q{SET search_path = "Event Tools"; SELECT es_cancel('a "key"')}), 't', "$what: a timer can be cancelled");
+	return;
+}
 
 # What must work in a restored database.
 sub check_at_work
@@ -136,6 +179,7 @@ sub check_at_work
 	is($node->safe_psql($db, 'SELECT stream, version FROM app.audit'), 'Bill-1|16', "$what: the user's trigger fires, once");
 	is( $node->safe_psql($db, q{SET ROLE reader; SET search_path = "Event Tools"; SELECT count(*) FROM es_read_all(0, NULL)}),
 		101, "$what: the user's policy is in force");
+	check_deliveries($db, $what);
 	is( $node->safe_psql($db, q{SET search_path = "Event Tools"; SELECT relation, problem FROM es_verify()
 	                             WHERE problem <> 'a setting breaks a promise'}),
 		'', "$what: es_verify() finds nothing");
@@ -147,7 +191,8 @@ sub restore
 	my ($db, @commands) = @_;
 	my $file = "$PostgreSQL::Test::Utils::tmp_check/$db";
 
-	$node->safe_psql('postgres', "CREATE DATABASE $db");
+	# not the time zone of the source
+	$node->safe_psql('postgres', "CREATE DATABASE $db; ALTER DATABASE $db SET timezone = 'Asia/Kathmandu'");
 	for my $command (@commands)
 	{
 		my @command = map { s/FILE/$file/r } @$command;
