@@ -2,7 +2,8 @@
 #
 # Would fail: an effect that is lost or doubled when worker or server die; a
 # worker that has to be helped by a restart after its database, its extension or
-# a free process was missing; one that is in the way of DROP DATABASE.
+# a free process was missing, or its extension was updated; one that runs where it
+# is not wanted any more, is in the way of DROP DATABASE, or polls.
 use strict;
 use warnings;
 
@@ -48,6 +49,7 @@ $node->safe_psql('shop', q(
 	SELECT es_create_store();
 	SELECT es_create_store('second');
 	CREATE TABLE effects (store text, position bigint, type text);
+	CREATE TABLE resting (n int);
 ));
 sql(q(SELECT es_create_handler('effect', $$INSERT INTO effects SELECT 'es', position, type FROM new_events$$)));
 sql(q(SET eventsourcing.store = 'second';
@@ -86,6 +88,31 @@ is(sql(q(SELECT count(*) FROM effects WHERE type = 'held back')), '0', 'not past
 $blocker->query_safe('ROLLBACK');
 comes(q(SELECT count(*) = 1 FROM effects WHERE type = 'held back'), 'but as soon as it is not');
 $blocker->quit;
+# With nothing to do it sleeps; what appends nothing does not wake it.
+sub switches
+{
+	my ($pid) = @_;
+	my ($count) = slurp_file("/proc/$pid/status") =~ /^voluntary_ctxt_switches:\s*(\d+)/m;
+	return $count;
+}
+SKIP:
+{
+	my $pid = $node->safe_psql('shop', $worker);
+	skip 'this system does not count how often a process slept', 2 unless -r "/proc/$pid/status";
+
+	# until the last append is done with
+	my ($last, $count) = (-1, switches($pid));
+	for (1 .. 600)
+	{
+		last if $last == $count;
+		sql('SELECT pg_sleep(0.2)');
+		($last, $count) = ($count, switches($pid));
+	}
+	is($count, $last, 'an idle worker comes to rest');
+	sql(q(DO $$ BEGIN FOR i IN 1 .. 500 LOOP INSERT INTO resting VALUES (i); COMMIT; PERFORM es_read('A-1'); COMMIT; END LOOP; END $$));
+	sql('SELECT pg_sleep(1)');
+	cmp_ok(switches($pid) - $count, '<=', 5, 'and stays there, whatever else commits');
+}
 # A retry is not forgotten, with nothing else to wake the worker.
 sql(q(CREATE TABLE mended (); CREATE SEQUENCE attempts));
 sql(q(SELECT es_create_handler('flaky', $$SELECT nextval('attempts'), 1 / (SELECT count(*) FROM mended) FROM new_events$$,
@@ -165,6 +192,39 @@ $standby->promote;
 $standby->safe_psql('shop', q(SELECT es_append('S-1', 'promoted')));
 ok($standby->poll_query_until('shop', q(SELECT count(*) = 1 FROM effects WHERE type = 'promoted')), 'but after its promotion');
 $standby->stop;
+
+# Another list of databases: it ends, and comes back.
+$node->append_conf('postgresql.conf', "eventsourcing.databases = 'postgres'");
+$node->reload;
+comes("SELECT count(*) = 0 FROM ($worker) w", 'a database that is taken out of the setting has no worker');
+comes(q(SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'eventsourcing worker' AND datname = 'postgres'), 'another one has');
+sql(q(SELECT es_append('A-1', 'without a worker')));
+is(sql(q(SELECT count(*) FROM effects WHERE type = 'without a worker')), '0', 'then nothing runs by itself');
+$node->append_conf('postgresql.conf', "eventsourcing.databases = 'shop'");
+$node->reload;
+comes(q(SELECT count(*) = 1 FROM effects WHERE type = 'without a worker'), 'and all of it when the database is back in the setting');
+comes(q(SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'eventsourcing worker' AND datname = 'postgres'), 'the other one goes');
+
+# The extension is updated, by a script that is there for this test.
+my ($path) = $node->safe_psql('shop', q(SELECT coalesce(nullif(current_setting('extension_destdir', true), ''),
+	split_part(current_setting('extension_control_path', true), ':', 1)))) =~ /(.+)/;
+my $from = sql(q(SELECT extversion FROM pg_extension WHERE extname = 'eventsourcing'));
+my $sharedir = $node->config_data('--sharedir');
+my ($folder) = grep { defined && -w } map { ("$_/extension", "$_$sharedir/extension") } grep { defined } $path;
+SKIP:
+{
+	skip 'no folder of extensions to put an update script into', 3 unless defined $folder;
+	my $update = "$folder/eventsourcing--$from--$from.update.sql";
+
+	append_to_file($update, "SELECT 1;\n");
+	$pid = $node->safe_psql('shop', $worker);
+	sql(qq(ALTER EXTENSION eventsourcing UPDATE TO '$from.update'));
+	unlink $update;
+	sql(q(SELECT es_append('A-1', 'updated extension')));
+	log_says(qr/starts anew: the extension was updated from version \Q$from\E to \Q$from\E.update/, 'an update is logged');
+	comes("SELECT count(*) = 1 AND max(pid) <> $pid FROM ($worker) w", 'another worker works with it');
+	comes(q(SELECT count(*) = 1 FROM effects WHERE type = 'updated extension'), 'which loses nothing');
+}
 
 # The extension goes, and comes back.
 sql('DROP EXTENSION eventsourcing CASCADE');
