@@ -303,6 +303,8 @@ es_aggregate_get(EsStore *store, Datum stream)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("no aggregate is defined for category \"%s\"", category),
 				 errdetail("Stream \"%s\" cannot be folded without one.", name),
+				 category[0] == '\0' ?
+				 errhint("A stream is named Category-id, such as \"Order-1\".") :
 				 errhint("Define it with es_create_aggregate(%s, ...).",
 						 quote_literal_cstr(category))));
 	}

@@ -8,6 +8,7 @@
 #ifndef ES_AGGREGATE_H
 #define ES_AGGREGATE_H
 
+#include "owner.h"
 #include "rules.h"
 #include "store.h"
 #include "utils/jsonb.h"
@@ -16,6 +17,7 @@ typedef struct EsAggregate
 {
 	char	   *category;
 	char	   *apply;			/* the function's signature, or NULL for rules */
+	EsKnownFunction apply_function;
 	Jsonb	   *rules;			/* or NULL */
 	EsRules    *compiled;		/* see es_aggregate_rules() */
 	Jsonb	   *initial;
@@ -24,6 +26,7 @@ typedef struct EsAggregate
 	int			code_version;
 	char	   *search_path;	/* for the function, with pg_temp last */
 	char	   *decide;			/* the decider's signature, or NULL */
+	EsKnownFunction decide_function;
 	char	   *decide_search_path;
 	bytea	   *fingerprint;	/* see es_aggregate_fingerprint() */
 	MemoryContext context;		/* of all this */

@@ -92,7 +92,8 @@ decide(EsStore *store, EsAggregate *aggregate, Jsonb *state, Datum command,
 				 errhint("Define it with es_create_decider(%s, ...).",
 						 quote_literal_cstr(aggregate->category))));
 
-	fmgr_info(es_owner_function(store, aggregate->decide, ES_FUNCTION_DECIDER), &function);
+	fmgr_info(es_owner_function(store, aggregate->decide, ES_FUNCTION_DECIDER,
+								&aggregate->decide_function), &function);
 	InitFunctionCallInfoData(*fcinfo, &function, 3, DEFAULT_COLLATION_OID, NULL, NULL);
 	fcinfo->args[0].value = JsonbPGetDatum(state);
 	fcinfo->args[0].isnull = false;

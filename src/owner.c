@@ -38,7 +38,7 @@
 #include "utils/syscache.h"
 #include "utils/varlena.h"
 
-/* grows whenever any function changed */
+/* grows whenever any function changed, or a role that may own one */
 static uint64 functions = 1;
 
 static void
@@ -48,12 +48,13 @@ function_changed(Datum arg, int cacheid, uint32 hashvalue)
 }
 
 /*
- * Begins to watch functions.  Called once, when the library is loaded.
+ * Begins to watch functions and roles.  Called once, when the library is loaded.
  */
 void
 es_owner_init(void)
 {
 	CacheRegisterSyscacheCallback(PROCOID, function_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHOID, function_changed, (Datum) 0);
 }
 
 /*
@@ -231,15 +232,24 @@ find_function(EsStore *store, const char *signature)
 /*
  * Returns the function of a signature, which the store's owner has to have the
  * right to call.  Raises 42883, 42501, and 22023 for one that was made anew with
- * another result.
+ * another result.  To find and check it costs more than many a call, so it is
+ * kept as known to whom the signature belongs.
  */
 Oid
-es_owner_function(EsStore *store, const char *signature, EsFunctionKind kind)
+es_owner_function(EsStore *store, const char *signature, EsFunctionKind kind,
+				  EsKnownFunction *known)
 {
-	Oid			function = find_function(store, signature);
+	uint64		epoch = store->epoch;
+	uint64		before = functions;
+	Oid			function;
 	HeapTuple	tuple;
 	bool		fits;
 
+	if (OidIsValid(known->function) && store->valid &&
+		known->epoch == epoch && known->functions == before)
+		return known->function;
+
+	function = find_function(store, signature);
 	if (!OidIsValid(function))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FUNCTION),
@@ -262,6 +272,9 @@ es_owner_function(EsStore *store, const char *signature, EsFunctionKind kind)
 				 errdetail("It was made anew since event store \"%s\" was told of it.",
 						   NameStr(store->name)),
 				 errhint("%s Create it again, or define anew what uses it.", hints[kind])));
+	known->function = function;
+	known->epoch = epoch;
+	known->functions = before;
 	return function;
 }
 

@@ -93,7 +93,8 @@ es_reducer_create(EsStore *store, EsAggregate *aggregate, Jsonb *state,
 	reducer->batch = AllocSetContextCreate(context, "eventsourcing fold batch",
 										   ALLOCSET_DEFAULT_SIZES);
 
-	fmgr_info_cxt(es_owner_function(store, aggregate->apply, ES_FUNCTION_APPLY), &reducer->apply, context);
+	fmgr_info_cxt(es_owner_function(store, aggregate->apply, ES_FUNCTION_APPLY,
+									&aggregate->apply_function), &reducer->apply, context);
 	reducer->event_desc = lookup_rowtype_tupdesc_copy(es_event_type(), -1);
 	MemoryContextSwitchTo(oldcontext);
 	return reducer;

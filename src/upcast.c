@@ -43,6 +43,7 @@ typedef struct Upcaster
 	const char *type;			/* the name that it was made for */
 	int			from_schema;
 	char	   *signature;
+	EsKnownFunction function;
 	char	   *search_path;
 } Upcaster;
 
@@ -213,7 +214,7 @@ read_registry(Registry *registry)
 												  ALLOCSET_SMALL_SIZES);
 		oldcontext = MemoryContextSwitchTo(registry->context);
 		registry->names = palloc(nrows * sizeof(KnownName));
-		upcasters = palloc(nrows * sizeof(Upcaster));
+		upcasters = palloc0(nrows * sizeof(Upcaster));
 		for (uint64 i = 0; i < nrows; i++)
 		{
 			HeapTuple	row = SPI_tuptable->vals[i];
@@ -402,7 +403,8 @@ call_upcaster(EsUpcast *upcast, Upcaster *upcaster, const EsEvent *event,
 
 	if (!function->ready)
 	{
-		Oid			oid = es_owner_function(store, upcaster->signature, ES_FUNCTION_UPCASTER);
+		Oid			oid = es_owner_function(store, upcaster->signature, ES_FUNCTION_UPCASTER,
+											&upcaster->function);
 
 		if (func_volatile(oid) != PROVOLATILE_IMMUTABLE)
 			ereport(ERROR,
