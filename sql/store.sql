@@ -195,6 +195,11 @@ DROP ROLE regress_es_evil;
 -- indexes for who reads by rare things
 SELECT es_create_index(NULL);
 SELECT es_create_index('stream');
+-- one that was built CONCURRENTLY and failed
+SELECT es_append('Order-0', 'OrderCreated'), es_append('Order-0', 'OrderCreated');
+CREATE UNIQUE INDEX CONCURRENTLY events_type_position_idx ON es.events (type);
+SELECT es_create_index('type');
+DROP INDEX es.events_type_position_idx;
 SELECT es_create_index('category'), es_create_index('type'), es_create_index('tags'), es_create_index('streams');
 SELECT es_create_index('category'), es_create_index('type'), es_create_index('tags'), es_create_index('streams');
 SELECT indexdef FROM pg_indexes

@@ -337,24 +337,37 @@ CREATE FUNCTION @extschema@.es_create_index(kind text) RETURNS void
 AS $$
 DECLARE
     store name := @extschema@.es_current_store();
+    index name := CASE kind
+        WHEN 'category' THEN 'events_category_position_idx'
+        WHEN 'type' THEN 'events_type_position_idx'
+        WHEN 'tags' THEN 'events_tags_idx'
+        WHEN 'streams' THEN 'events_first_idx'
+        WHEN 'correlation' THEN 'events_correlation_idx'
+    END;
+    definition text := CASE kind
+        WHEN 'category' THEN '(split_part(stream, ''-'', 1), position)'
+        WHEN 'type' THEN '(type, position)'
+        WHEN 'tags' THEN 'USING gin (tags)'
+        WHEN 'streams' THEN '(stream) WHERE version = 1'
+        WHEN 'correlation' THEN '((metadata ->> ''correlation_id'')) WHERE (metadata ->> ''correlation_id'') IS NOT NULL'
+    END;
 BEGIN
     PERFORM @extschema@.es_check_store_owner(store);
-    CASE kind
-        WHEN 'category' THEN
-            EXECUTE format('CREATE INDEX IF NOT EXISTS events_category_position_idx ON %I.events (split_part(stream, ''-'', 1), position)', store);
-        WHEN 'type' THEN
-            EXECUTE format('CREATE INDEX IF NOT EXISTS events_type_position_idx ON %I.events (type, position)', store);
-        WHEN 'tags' THEN
-            EXECUTE format('CREATE INDEX IF NOT EXISTS events_tags_idx ON %I.events USING gin (tags)', store);
-        WHEN 'streams' THEN
-            EXECUTE format('CREATE INDEX IF NOT EXISTS events_first_idx ON %I.events (stream) WHERE version = 1', store);
-        WHEN 'correlation' THEN
-            EXECUTE format('CREATE INDEX IF NOT EXISTS events_correlation_idx ON %I.events ((metadata ->> ''correlation_id'')) WHERE (metadata ->> ''correlation_id'') IS NOT NULL', store);
-        ELSE
-            RAISE EXCEPTION 'unknown kind of index: %', coalesce(quote_literal(kind), 'NULL')
-                USING ERRCODE = 'invalid_parameter_value',
-                      HINT = 'The kinds are ''category'', ''type'', ''tags'', ''streams'' and ''correlation''.';
-    END CASE;
+    IF index IS NULL THEN
+        RAISE EXCEPTION 'unknown kind of index: %', coalesce(quote_literal(kind), 'NULL')
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'The kinds are ''category'', ''type'', ''tags'', ''streams'' and ''correlation''.';
+    END IF;
+    EXECUTE format('CREATE INDEX IF NOT EXISTS %I ON %I.events %s', index, store, definition);
+
+    -- what a CREATE INDEX CONCURRENTLY that failed has left behind
+    IF EXISTS (SELECT FROM pg_index i
+                WHERE i.indexrelid = to_regclass(format('%I.%I', store, index)) AND NOT i.indisvalid) THEN
+        RAISE EXCEPTION 'index "%" exists, but is not valid', index
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  DETAIL = 'Building it failed, or is not done yet: no query uses it.',
+                  HINT = format('DROP INDEX %I.%I, and create it again.', store, index);
+    END IF;
 END
 $$;
 
