@@ -234,7 +234,7 @@ BEGIN
     $ddl$, name, format('%I.events', name));
 
     -- what sessions keep in memory
-    FOREACH definitions IN ARRAY ARRAY['aggregates', 'deciders', 'projection_definitions', 'renamed_types', 'upcasters'] LOOP
+    FOREACH definitions IN ARRAY ARRAY['aggregates', 'deciders', 'projection_definitions', 'renamed_types', 'store', 'upcasters'] LOOP
         EXECUTE format($ddl$
             CREATE OR REPLACE TRIGGER es_definition_changed
                 AFTER INSERT OR UPDATE OR DELETE ON %1$I.%2$I
@@ -258,7 +258,19 @@ CREATE FUNCTION @extschema@.es_upgrade_store(name name DEFAULT 'es') RETURNS voi
     SET search_path = pg_catalog, pg_temp
     SET client_min_messages = warning
 AS $$
+DECLARE
+    newest CONSTANT int := 1;
+    layout int;
 BEGIN
+    PERFORM @extschema@.es_check_store_owner(name);
+    -- who else upgrades this store waits here
+    EXECUTE format('SELECT s.layout FROM %I.store s FOR UPDATE', name) INTO layout;
+    WHILE layout <> newest LOOP
+        PERFORM @extschema@.es_upgrade_layout(name, layout);
+        layout := layout + 1;
+        -- the trigger on it has sessions with an older library look again, and refuse
+        EXECUTE format('UPDATE %I.store SET layout = $1', name) USING layout;
+    END LOOP;
     PERFORM @extschema@.es_install_store(name);
 END
 $$;

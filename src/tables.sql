@@ -212,3 +212,22 @@ $$;
 
 COMMENT ON FUNCTION @extschema@.es_create_store_tables(name) IS
     'Internal: creates the tables of a store; called by es_create_store()';
+
+/*
+ * One step of es_upgrade_store().  A version that changes the tables above adds
+ * its step here, and numbers the layout anew there, in es_upgrade_store() and in
+ * ES_STORE_LAYOUT of src/store.h.
+ */
+CREATE FUNCTION @extschema@.es_upgrade_layout(name name, layout int) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION 'event store "%" has layout %, which this version of eventsourcing cannot upgrade', name, layout
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              HINT = 'Install the newer version of the extension that made this store.';
+END
+$$;
+
+COMMENT ON FUNCTION @extschema@.es_upgrade_layout(name, int) IS
+    'Internal: changes the tables of a store from that layout to the next one; 55000 where there is no way';

@@ -180,7 +180,7 @@ BEGIN
                  CROSS JOIN (VALUES ('es_guard_insert', '{O,A}'::"char"[]), ('es_guard_change', '{A}')) g
                  UNION ALL
                 SELECT to_regclass(format('%I.%I', store, d)), d, 'es_definition_changed', '{A}'
-                  FROM unnest('{aggregates,deciders,projection_definitions,renamed_types,upcasters}'::text[]) d
+                  FROM unnest('{aggregates,deciders,projection_definitions,renamed_types,store,upcasters}'::text[]) d
                  UNION ALL
                 SELECT to_regclass(format('%I.events', store)), 'events', 'es_project', '{O,A}'
                  WHERE inline)

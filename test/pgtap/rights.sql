@@ -137,12 +137,13 @@ INSERT INTO attempts VALUES
                              EXECUTE FUNCTION es_capture_row('es', 'Supplier', 'id'); INSERT INTO pg_temp.mine VALUES (1)$$);
 INSERT INTO attempts VALUES
     -- nothing was fetched under that name; no rebuild is due; transactions of its own;
-    -- it is behind; the tables are there
+    -- it is behind; there is no layout before the first; the tables are there
     ('es_begin_rebuild', 'o', $$SELECT es_begin_rebuild('es', 'model', true)$$, '55000'),
     ('es_rebuild', 'o', $$CALL es_rebuild('model')$$, '25001'),
     ('es_run', 'co', $$CALL es_run()$$, '25001'),
     ('es_wait', 'rwco', $$CALL es_wait('model', timeout => '0')$$, 'ZE010'),
     ('es_nack', 'co', $$SELECT es_nack('sub', 'me', 1, 'error')$$, 'ZE013'),
+    ('es_upgrade_layout', 'xrwco', $$SELECT es_upgrade_layout('es', 0)$$, '55000'),
     ('es_create_store_tables', 'o', $$SELECT es_create_store_tables('es')$$, '42P07');
 -- as "x r w c o", each with the code that the role gets
 SELECT is(string_agg(letter || ' ' || pg_temp.attempt(role, statement), ', ' ORDER BY n),
