@@ -201,6 +201,11 @@ INSERT INTO by_flag VALUES (NULL);
 SELECT es_capture('by_flag', 'Key', 'key');
 DROP TABLE by_day, by_time, by_flag, by_code, by_share;
 
+-- an event about each event would have no end
+SET eventsourcing.store = 'capture';
+SELECT es_capture('capture.events', 'Event', 'position');
+SELECT es_capture('capture_other.snapshots', 'Snapshot', 'stream');
+
 DROP TABLE customer, forgery;
 DROP FUNCTION capture_touch();
 SELECT es_drop_store('capture', true), es_drop_store('capture_other', true);

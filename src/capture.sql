@@ -46,6 +46,12 @@ BEGIN
             USING ERRCODE = 'insufficient_privilege',
                   HINT = 'The events are appended as the store''s owner, who has to own the table as well.';
     END IF;
+    IF (SELECT @extschema@.es_store_exists(n.nspname)
+          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = "table") THEN
+        RAISE EXCEPTION 'table "%" cannot be captured', "table"
+            USING ERRCODE = 'invalid_parameter_value',
+                  DETAIL = 'It is in an event store''s own schema.';
+    END IF;
     IF NOT EXISTS (SELECT FROM pg_attribute a
                     WHERE a.attrelid = "table" AND a.attname = key AND a.attnum > 0 AND NOT a.attisdropped) THEN
         RAISE EXCEPTION 'table "%" has no column "%"', "table", key
