@@ -192,6 +192,19 @@ SELECT es_execute('Account-1', 'withdraw', '{"amount": 1}');
 SELECT es_execute('Account-1', 'deposit', '{"amount": 1}');
 RESET ROLE;
 
+-- one that appends to the stream that it decides on would never be done
+CREATE FUNCTION decide_and_append(state jsonb, command text, payload jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM es_append('Account-7', 'Deposited', payload);
+    RETURN jsonb_build_array(jsonb_build_object('type', 'Deposited', 'data', payload));
+END $$;
+SELECT es_create_decider('Account', 'decide_and_append(jsonb, text, jsonb)');
+SET statement_timeout = '60s';
+SELECT es_execute('Account-7', 'deposit', '{"amount": 1}');
+RESET statement_timeout;
+SELECT es_stream_version('Account-7');
+DROP FUNCTION decide_and_append;
+
 -- the function is found and checked once, and anew when something has changed
 CREATE ROLE es_decider_owner;
 CREATE ROLE es_decider_author SUPERUSER;

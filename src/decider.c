@@ -151,6 +151,7 @@ es_execute(PG_FUNCTION_ARGS)
 	{
 		EsFoldLimit limit = {PG_INT64_MAX, DT_NOEND, ES_SEE_ALL};
 		EsAggregate *aggregate;
+		EsTip		tip;
 		EsFolded	folded;
 		EsNewEvent *events;
 		int			nevents;
@@ -183,6 +184,19 @@ es_execute(PG_FUNCTION_ARGS)
 			MemoryContextDelete(attempt);
 			PG_RETURN_INT64(version);
 		}
+
+		/*
+		 * Lost to ourselves: what the decider appended there it would append
+		 * again at the next attempt, and for ever.
+		 */
+		tip = es_log_tip(store, PointerGetDatum(stream), 0);
+		if (tip.ours && tip.version > folded.version)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("the decider of stream \"%s\" appended to that stream itself",
+							text_to_cstring(stream)),
+					 errdetail("The command was \"%s\".", TextDatumGetCString(PG_GETARG_DATUM(1))),
+					 errhint("A decider returns the events that follow from a command; es_execute() appends them.")));
 
 		/* a rival was faster: get in line, and decide on what he left */
 		queue = true;
