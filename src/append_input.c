@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "append.h"
+#include "context.h"
 #include "errors.h"
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
@@ -15,6 +16,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
+#include "utils/numeric.h"
 #include "utils/uuid.h"
 
 /* a name longer than this is an error, not a key for an index */
@@ -61,6 +63,39 @@ es_append_check_stream(text *stream)
 }
 
 /*
+ * Raises ZE006 for metadata with a "$schema" that is not the number of one: who
+ * reads the event by upcasters could do nothing with it, today or later, and
+ * would not get past it.
+ */
+static void
+check_schema(EsNewEvent *event)
+{
+	JsonbValue	value;
+	bool		failed = true;
+
+	if (event->metadata == NULL ||
+		getKeyJsonValueFromContainer(&event->metadata->root, ES_SCHEMA_KEY,
+									 strlen(ES_SCHEMA_KEY), &value) == NULL)
+		return;
+	if (value.type == jbvNumeric)
+	{
+		int32		schema = numeric_int4_opt_error(value.val.numeric, &failed);
+
+		/* it rounds, and what is rounded is no number of a schema */
+		failed = failed || schema < 1 ||
+			!DatumGetBool(DirectFunctionCall2(numeric_eq, NumericGetDatum(value.val.numeric),
+											  NumericGetDatum(int64_to_numeric(schema))));
+	}
+	if (failed)
+		ereport(ERROR,
+				(errcode(ERRCODE_ES_INVALID_EVENT),
+				 errmsg("metadata key \"%s\" of event \"%s\" is not the number of a schema",
+						ES_SCHEMA_KEY, text_to_cstring(event->type)),
+				 errdetail("Metadata: %s", JsonbToCString(NULL, &event->metadata->root, 0)),
+				 errhint("Leave it out: the append puts the newest schema of the type there. The first one is 1.")));
+}
+
+/*
  * Raises ZE006 for what is wrong with an event itself.
  */
 void
@@ -74,6 +109,7 @@ es_append_check_event(EsNewEvent *event)
 				 errmsg("metadata of event \"%s\" is not an object", text_to_cstring(event->type)),
 				 errdetail("Metadata: %s", JsonbToCString(NULL, &event->metadata->root, 0)),
 				 errhint("Pass a JSON object, or NULL for none.")));
+	check_schema(event);
 	if (event->tags != NULL &&
 		(ARR_NDIM(event->tags) > 1 || array_contains_nulls(event->tags)))
 		ereport(ERROR,

@@ -578,6 +578,15 @@ find_upcaster(EventType *type, int from_schema)
 	return NULL;
 }
 
+static void
+check_type(const char *type)
+{
+	if (type[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("an event type must not be empty")));
+}
+
 /*
  * es_create_upcaster(type, from_schema, fn)
  */
@@ -591,6 +600,7 @@ es_create_upcaster(PG_FUNCTION_ARGS)
 	es_check_argument(fcinfo, 0, "type");
 	es_check_argument(fcinfo, 1, "from_schema");
 	es_check_argument(fcinfo, 2, "fn");
+	check_type(TextDatumGetCString(PG_GETARG_DATUM(0)));
 	if (PG_GETARG_INT32(1) < 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -669,10 +679,8 @@ es_rename_type(PG_FUNCTION_ARGS)
 
 	old = TextDatumGetCString(values[0]);
 	new = TextDatumGetCString(values[1]);
-	if (old[0] == '\0' || new[0] == '\0')
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("an event type must not be empty")));
+	check_type(old);
+	check_type(new);
 
 	SPI_connect();
 	(void) es_store_execute(store, &lock_registry, NULL, NULL);
