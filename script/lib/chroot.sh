@@ -42,7 +42,7 @@ open_chroot() {
   }
 }
 
-# run_in_chroot VERSION ARGUMENT...: script/test with these arguments in there.
+# run_in_chroot VERSION ARGUMENT...: the script that runs, with these arguments, in there.
 run_in_chroot() {
   local version=$1 dir=$CACHE/pg$1 log=$TMP/chroot.log passed= failed=
   shift
@@ -57,7 +57,7 @@ run_in_chroot() {
   copy_tree "$TMP/tree$version"
   as_root cp -r "$TMP/tree$version/." "$INSIDE"
   as_root chmod 755 "$INSIDE"
-  run_job test_in_chroot "$dir" "${INSIDE#"$dir"}/script/test" --pg "$version" "$@" || true
+  run_job test_in_chroot "$dir" "${INSIDE#"$dir"}/script/${0##*/}" --pg "$version" "$@" || true
   as_root rm -rf "$INSIDE"
   INSIDE=
   exec 9>&-
@@ -68,7 +68,11 @@ run_in_chroot() {
 
 LAST_LINE='^[0-9]+ passed, [0-9]+ failed$'
 
+# With /proc, which sanitizers read, where it can be had.
 test_in_chroot() {
-  as_root chroot "$1" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin "${@:2}" 2>&1 |
+  local mount=()
+  ! as_root unshare -m mount -t proc proc "$1/proc" 2>/dev/null ||
+    mount=(unshare -m sh -c 'mount -t proc proc "$0/proc" && exec "$@"' "$1")
+  as_root "${mount[@]}" chroot "$1" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin "${@:2}" 2>&1 |
     tee "$TMP/chroot.log" | grep -vE --line-buffered "$LAST_LINE"
 }

@@ -209,7 +209,9 @@ copy_tree() {
 
 # Copy the tree, build it with warnings as errors, install it below TMP.
 # Sets BUILD, DEST, and TEMP_CONFIG: the settings with which a private server
-# finds the installed files.  The arguments are further lines for it.
+# finds the installed files.  The arguments are further lines for it.  COPT has
+# flags for compiler and linker.
+COPT=-Werror
 build() {
   local log=$TMP/build.log
   BUILD=$TMP/build DEST=$TMP/dest
@@ -218,8 +220,8 @@ build() {
   write_config "$@"
   [ "$EUID" != 0 ] || chown -R postgres: "$TMP"
   if ! { run_job as_runner make -C "$BUILD" -s PG_CONFIG="$PG_CONFIG" clean &&
-         run_job as_runner make -C "$BUILD" -j2 PG_CONFIG="$PG_CONFIG" COPT=-Werror &&
-         run_job as_runner make -C "$BUILD" PG_CONFIG="$PG_CONFIG" COPT=-Werror DESTDIR="$DEST" install
+         run_job as_runner make -C "$BUILD" -j2 PG_CONFIG="$PG_CONFIG" COPT="$COPT" &&
+         run_job as_runner make -C "$BUILD" PG_CONFIG="$PG_CONFIG" COPT="$COPT" DESTDIR="$DEST" install
        } >"$log" 2>&1; then
     tail -n 40 "$log"
     return 1

@@ -12,8 +12,10 @@ count() {
   FAILED=$((FAILED + $2))
 }
 
+INSTALLCHECK=() # further variables for installcheck
+
 installcheck() {
-  run_job as_runner make -C "$BUILD" --no-print-directory PG_CONFIG="$PG_CONFIG" installcheck "$@"
+  run_job as_runner make -C "$BUILD" --no-print-directory PG_CONFIG="$PG_CONFIG" "${INSTALLCHECK[@]}" installcheck "$@"
 }
 
 # Variables on make's command line choose one kind from installcheck.
