@@ -518,6 +518,7 @@ scan(EsStore *store, const EsQuery *query, bool by_index, Datum *values,
 	SPIExecuteOptions options = {0};
 	int			rc;
 
+	es_store_check_reader(store);
 	connect();
 	options.params = makeParamList(query->nargs);
 	for (int i = 0; i < query->nargs; i++)

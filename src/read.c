@@ -219,12 +219,7 @@ es_safe_position(PG_FUNCTION_ARGS)
 {
 	EsStore    *store = es_store_current();
 
-	if (pg_class_aclcheck(store->events, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to read event store \"%s\"", NameStr(store->name)),
-				 errhint("The store's owner can allow it: SELECT es_grant(%s, 'reader').",
-						 quote_literal_cstr(GetUserNameFromId(GetUserId(), false)))));
+	es_store_check_reader(store);
 	PG_RETURN_INT64(es_read_limit(store, 0));
 }
 

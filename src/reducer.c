@@ -283,7 +283,7 @@ es_reducer_apply(EsReducer *reducer, const EsEvent *event)
 
 /*
  * Returns the state after all events fed so far; it lives until the reducer is
- * fed again or destroyed.
+ * fed again, or its memory context is gone.
  */
 Jsonb *
 es_reducer_state(EsReducer *reducer)
@@ -292,13 +292,4 @@ es_reducer_state(EsReducer *reducer)
 		return es_state_get(reducer->tree);
 	flush(reducer);
 	return reducer->state;
-}
-
-/*
- * Frees the reducer and its state.
- */
-void
-es_reducer_destroy(EsReducer *reducer)
-{
-	MemoryContextDelete(reducer->context);
 }

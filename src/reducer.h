@@ -24,6 +24,5 @@ extern EsReducer *es_reducer_create(EsStore *store, EsAggregate *aggregate,
 									Jsonb *state, EsStateSink sink, void *arg);
 extern void es_reducer_apply(EsReducer *reducer, const EsEvent *event);
 extern Jsonb *es_reducer_state(EsReducer *reducer);
-extern void es_reducer_destroy(EsReducer *reducer);
 
 #endif							/* ES_REDUCER_H */

@@ -562,6 +562,26 @@ es_store_check_owner(EsStore *store)
 }
 
 /*
+ * Raises 42501 where the caller may read none of the events.  How much of them he
+ * may read, by rights on columns and row security, is left to PostgreSQL.
+ */
+void
+es_store_check_reader(EsStore *store)
+{
+	Oid			user = GetUserId();
+
+	if (object_aclcheck(NamespaceRelationId, store->schema, user, ACL_USAGE) == ACLCHECK_OK &&
+		(pg_class_aclcheck(store->events, user, ACL_SELECT) == ACLCHECK_OK ||
+		 pg_attribute_aclcheck_all(store->events, user, ACL_SELECT, ACLMASK_ANY) == ACLCHECK_OK))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied to read event store \"%s\"", NameStr(store->name)),
+			 errhint("The store's owner can allow it: SELECT es_grant(%s, 'reader').",
+					 quote_literal_cstr(GetUserNameFromId(user, false)))));
+}
+
+/*
  * es_current_store(): what eventsourcing.store says.  For functions in SQL:
  * current_setting() would not know the setting in a session that has not
  * loaded the library yet.

@@ -67,6 +67,7 @@ extern EsStore *es_store_named(const char *name);
 extern Oid	es_store_events_or_none(void);
 extern void es_store_validate(EsStore *store);
 extern void es_store_check_owner(EsStore *store);
+extern void es_store_check_reader(EsStore *store);
 
 /* store_query.c */
 extern SPIPlanPtr es_store_plan(EsStore *store, const EsQuery *query);

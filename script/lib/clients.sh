@@ -12,7 +12,6 @@ kind_clients() {
   for client in "${wanted[@]}"; do
     "client_$client" || true
   done
-  [ -z "$BOUNCER" ] || kill "$BOUNCER" 2>/dev/null || true
   stop_servers
 }
 
@@ -88,6 +87,7 @@ start_pgbouncer() {
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = $BOUNCER_PORT
+pidfile = $dir/pgbouncer.pid
 unix_socket_dir =
 auth_type = any
 pool_mode = transaction
@@ -95,7 +95,7 @@ server_idle_timeout = 1
 ignore_startup_parameters = extra_float_digits
 END
   as_runner "$bin" "$dir/pgbouncer.ini" >"$TMP/pgbouncer.log" 2>&1 &
-  BOUNCER=$!
+  BOUNCER=1
   for _ in {1..50}; do
     psql -h 127.0.0.1 -p "$BOUNCER_PORT" -d postgres -c 'SELECT 1' >/dev/null 2>&1 && return
     sleep 0.1

@@ -176,7 +176,7 @@ cleanup() {
   exit "$status"
 }
 
-# Every server that was started below TMP, whoever started it.
+# Every server that was started below TMP, whoever started it, and pgbouncer.
 stop_servers() {
   local file pid
   unset PGHOST PGPORT PGUSER
@@ -190,6 +190,7 @@ stop_servers() {
       sleep 0.1
     done
   done
+  [ ! -e "$TMP/pgbouncer/pgbouncer.pid" ] || kill "$(<"$TMP/pgbouncer/pgbouncer.pid")" 2>/dev/null || true
 }
 
 # copy_tree DIR: the tracked files and the untracked ones that are not
