@@ -53,7 +53,7 @@ SELECT es_append('Person-4', 'Named', '{}', metadata => '{"$schema": 1e30}');
 SELECT es_append_events('Person-4', '[{"type": "Renamed"}, {"type": "Renamed", "metadata": {"$schema": null}}]');
 SELECT es_append('Person-4', 'Named', '{"first": "Q", "last": "R"}', metadata => '{"$schema": 3.0}');
 SELECT version, data FROM es_read('Person-4');
-SELECT es_create_upcaster('', 1, 'pg_catalog.jsonb_strip_nulls(jsonb)');
+SELECT es_create_upcaster('', 1, 'named_1(jsonb)');
 
 -- a missing link
 SELECT es_drop_upcaster('Named', 1);

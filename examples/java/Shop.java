@@ -119,6 +119,10 @@ public class Shop {
   }
 
   public static void main(String[] args) throws Exception {
+    if (args.length != 1) {
+      System.err.println("usage: java -cp postgresql.jar Shop.java 'jdbc:postgresql://HOST/DATABASE?user=USER'");
+      System.exit(64);
+    }
     try (var db = DriverManager.getConnection(args[0]); var rival = DriverManager.getConnection(args[0])) {
       execute(db, "CREATE EXTENSION IF NOT EXISTS eventsourcing");
       execute(db, "SELECT es_create_store()");
