@@ -13,6 +13,9 @@ use Time::HiRes qw(clock_gettime CLOCK_MONOTONIC sleep);
 # What a server in trouble may say.  Anything else is a finding.
 our $TROUBLE = qr/^(?:53...|57P0[1235]|57014|40001|40P01|08...|58030|none|lost|25P02)$/;
 
+# What PostgreSQL itself has no SQLSTATE for when the disk is full.
+my $FULL = qr/could not write init file/;
+
 sub now { return clock_gettime(CLOCK_MONOTONIC); }
 
 # name, seed, host, history: a file; the rest is the client's own.
@@ -47,7 +50,10 @@ sub try
 	$result->{message} .= ' while ' . $self->activity if $result->{state} eq 'hang';
 	my $allowed = $args{allowed} // '';
 	$self->record('bad', $self->{name}, "$result->{state} $result->{message}: " . substr($sql, 0, 200))
-	  unless $result->{state} =~ $TROUBLE || $result->{state} eq '00000' || " $allowed " =~ / \Q$result->{state}\E /;
+	  unless $result->{state} =~ $TROUBLE
+	  || $result->{state} eq '00000'
+	  || ($result->{state} eq 'XX000' && $result->{message} =~ $FULL)
+	  || " $allowed " =~ / \Q$result->{state}\E /;
 	return $result;
 }
 
