@@ -30,7 +30,8 @@ chaos() {
 
 mount_small() {
   mkdir -p "$TMP/small"
-  as_root mount -t tmpfs -o size=700m,mode=777 tmpfs "$TMP/small" 2>/dev/null || {
+  need_packages mount >/dev/null 2>&1 &&
+    as_root mount -t tmpfs -o size=700m,mode=777 tmpfs "$TMP/small" 2>/dev/null || {
     say "SKIPPED the full disk: a small filesystem cannot be mounted here"
     return 1
   }
