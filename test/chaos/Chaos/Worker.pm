@@ -49,9 +49,6 @@ sub try
 	$self->{met}{ $result->{state} }++;
 	$result->{message} .= ' while ' . $self->activity if $result->{state} eq 'hang';
 	my $allowed = $args{allowed} // '';
-
-	# How PostgreSQL before 18 tells a full disk when it saves its catalog cache.
-	return $result if $result->{state} eq 'XX000' && $result->{message} eq 'could not write init file';
 	$self->record('bad', $self->{name}, "$result->{state} $result->{message}: " . substr($sql, 0, 200))
 	  unless $result->{state} =~ $TROUBLE
 	  || $result->{state} eq '00000'
