@@ -32,7 +32,15 @@ SELECT es_import_events(NULL);
 SELECT es_import_events('[{"stream": "Order-2", "versoin": 2}]');
 -- An import that broke off can be run again where its events have ids.
 SELECT es_import_event('Order-1', 2, 'Paid', '{}', '2020-01-03', event_id => '7c0f7a52-58a8-4b2c-9a3e-5d1f7d5d9b01');
+-- The same as another version is another event, and would be lost.
+SELECT es_import_event('Order-1', 3, 'Paid', '{}', '2020-01-03', event_id => '7c0f7a52-58a8-4b2c-9a3e-5d1f7d5d9b01');
 SELECT count(*) FROM interchange.events;
+-- Data can be JSON's null.
+BEGIN;
+SELECT es_import_events('[{"stream": "Null-1", "version": 1, "type": "Noted", "data": null, "recorded_at": "2020-01-01"}]');
+SELECT data FROM es_read('Null-1');
+SELECT es_import_events('[{"stream": "Null-1", "version": 2, "type": "Noted", "recorded_at": "2020-01-01"}]');
+ROLLBACK;
 CREATE ROLE interchange_writer;
 SELECT es_grant('interchange_writer', 'writer');
 SET ROLE interchange_writer;

@@ -408,7 +408,20 @@ int64
 es_append_recorded(EsStore *store, text *stream, EsNewEvent *event, int64 version,
 				   TimestampTz recorded_at)
 {
-	return append(store, stream, 1, event, version - 1, &recorded_at, NULL);
+	int64		result = append(store, stream, 1, event, version - 1, &recorded_at, NULL);
+
+	/* known, but not from an earlier import of this version */
+	if (result != version)
+		ereport(ERROR,
+				(errcode(ERRCODE_ES_IDEMPOTENCY_VIOLATION),
+				 errmsg("event id %s was used before in stream \"%s\", for another version",
+						DatumGetCString(DirectFunctionCall1(uuid_out,
+															UUIDPGetDatum(event->event_id))),
+						text_to_cstring(stream)),
+				 errdetail("The event with this id is at version " INT64_FORMAT ", not " INT64_FORMAT ".",
+						   result, version),
+				 errhint("Give every event of a stream an id of its own, or none.")));
+	return result;
 }
 
 /*

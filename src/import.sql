@@ -38,13 +38,14 @@ BEGIN
             USING ERRCODE = 'ZE006',
                   HINT = 'The keys are stream, version, type, data, recorded_at, metadata, event_id, tags; position is ignored.';
     END IF;
+    -- jsonb_to_record() makes NULL of JSON's null, which is data like any other.
     SELECT count(@extschema@.es_import_event(e.stream, e.version, e.type, e.data, e.recorded_at,
                                              e.metadata, e.event_id, e.tags))
       INTO result
-      FROM (SELECT r.*
+      FROM (SELECT r.*, j.event -> 'data' AS data
               FROM jsonb_array_elements(events) WITH ORDINALITY j (event, ordinal)
              CROSS JOIN LATERAL jsonb_to_record(j.event)
-                   r (stream text, version bigint, type text, data jsonb, recorded_at timestamptz,
+                   r (stream text, version bigint, type text, recorded_at timestamptz,
                       metadata jsonb, event_id uuid, tags text[])
              ORDER BY j.ordinal) e;
     RETURN result;
