@@ -3,6 +3,9 @@
 #
 #   inv  op time stream:count:expected ...    before it is sent
 #   res  op time ok|fail|unknown version ...  when it is known, or never will be
+#   res  op time fail ZE001                   by a conflict, where nothing else can be why
+#   res  op time later                        it is for certain, but not when
+#   gone op                                   its prepared transaction is not there
 #
 # Every event carries its operation (op), which of its appends it is of (p) and
 # its number in that (k).
@@ -178,7 +181,7 @@ sub single
 
 	# There may be events by now, and the first attempt may see them.
 	$outcome = 'unknown' if $was_unknown && $outcome eq 'fail' && $part->{expected} eq '-1';
-	$self->conclude($op, $outcome, @{ $result->{rows} });
+	$self->conclude($op, $outcome, $outcome eq 'fail' && $result->{state} eq 'ZE001' && !$was_unknown ? 'ZE001' : @{ $result->{rows} });
 	return;
 }
 
@@ -262,11 +265,13 @@ sub two_phase
 	my $prepared = $self->try("PREPARE TRANSACTION '$op->{id}'", $random->one_in(50) ? (sabotage => 0.0005) : ());
 	my $outcome = outcome($prepared);
 
+	# 42704: PREPARE waited for so long for a standby that it was taken for an orphan;
 	# 55000: more of them than max_prepared_transactions
 	if ($outcome eq 'ok')
 	{
 		sleep 0.001 * $random->below(30);
-		my $result = $self->try("$end PREPARED '$op->{id}'");
+		my $result = $self->try("$end PREPARED '$op->{id}'", allowed => '42704');
+		$self->record('gone', $op->{id}) if $result->{state} eq '42704';
 		$outcome = $result->{state} eq '00000' ? ($end eq 'COMMIT' ? 'ok' : 'fail') : 'unknown';
 	}
 

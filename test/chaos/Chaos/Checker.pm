@@ -2,13 +2,15 @@
 # tested with histories that are made up.
 #
 # The log is a list of events in the order of their positions, each [position,
-# stream, version, type, op, p, k]; the last three are empty for an event that no
-# client recorded.
+# stream, version, type, op, p, k, amount]; op, p and k are empty for an event
+# that no client recorded.
 
 package Chaos::Checker;
 
 use strict;
 use warnings;
+
+use Chaos::History;
 
 # Returns what is wrong, a list of sentences.
 sub check
@@ -17,10 +19,13 @@ sub check
 
 	return (
 		(map { "a client met: $_" } @{ $history->{bad} }),
+		(map { "$_ was prepared, and is gone" } grep { !$history->{swept}{$_} } sort keys %{ $history->{gone} }),
 		check_log($log),
 		check_operations($history, $log),
 		(map { check_reader($_, $history->{reads}{$_}, $log) } sort keys %{ $history->{reads} }),
-		check_subscription($history, $log));
+		check_subscription($history, $log),
+		check_leases($history),
+		check_looks($history, $log));
 }
 
 # Versions are 1 to n, positions unique and growing with them.
@@ -56,7 +61,11 @@ sub check_operations
 	for (@$log)
 	{
 		my ($position, $stream, $version, $type, $id, $p, $k) = @$_;
-		next if $id eq '';
+		if ($id eq '')
+		{
+			push @problems, "$stream/$version at $position has lost its data" if $type ne 'Echoed';
+			next;
+		}
 		my $where = "$id ($stream/$version at $position)";
 		my $op = $ops->{$id};
 		if (!$op)
@@ -156,6 +165,148 @@ sub check_subscription
 	}
 	push @problems, map { "$_->[1]/$_->[2] at $_->[0] was never delivered" } grep { !$delivered{ $_->[0] } } @$log;
 	return @problems;
+}
+
+# What one consumer has leased nobody gets before the lease ends, unless it was
+# given back or the clock was set meanwhile.
+sub check_leases
+{
+	my ($history) = @_;
+	my (@problems, %last);
+
+	for my $fetch (sort { $a->{t1} <=> $b->{t1} } @{ $history->{fetches} })
+	{
+		my ($before, $after) = @$fetch{qw(t0 t1)};
+		for (@{ $fetch->{events} })
+		{
+			my ($position, $stream, $version) = @$_;
+			my $other = $last{$position};
+			$last{$position} = $fetch;
+			next unless $other;
+
+			# Of two that ran at once, either may have been the first.
+			my $lease = Chaos::History::LEASE - 0.02;
+			next if $after >= $other->{t0} + $lease || $other->{t1} >= $before + $lease;
+			next if grep { $_ >= $other->{t0} && $_ <= $after } @{ $history->{nacks}{$stream} // [] };
+			next if grep { $_->[0] <= $after && $_->[1] >= $other->{t0} } @{ $history->{clocks} };
+			push @problems, "$stream/$version in fetch $fetch->{fetch} was leased by $other->{fetch}";
+		}
+	}
+	return @problems;
+}
+
+# Who looks at a stream sees it as it was at one moment between the question and
+# the answer: no version later than what had been asked for, none before what had
+# been acknowledged.  That holds for who looks by a conflict or a refusal, too.
+sub check_looks
+{
+	my ($history, $log) = @_;
+	my $streams = streams($history->{ops}, $log);
+	my @problems;
+
+	for my $look (@{ $history->{looks} })
+	{
+		my $stream = $streams->{ $look->{stream} };
+		my @range = range($stream, $look->{t0}, $look->{t1});
+		@range = map { $_ > $look->{to} ? $look->{to} : $_ } @range if $look->{to} ne '';
+		my $version = $look->{version};
+		my $what = "$look->{who} at $look->{t1} saw $look->{stream}/$version";
+		if ($version < $range[0] || $version > $range[1])
+		{
+			push @problems, "$what, which was at $range[0] to $range[1]";
+			next;
+		}
+		next unless @{ $look->{state} };
+		my $state = "@{ $look->{state} }";
+		my @fold = $look->{stream} =~ /^S-/ ? map { state_of_s($stream, $version, $_) } 1, 10 : $stream->{balance}[$version];
+		push @problems, "$what as ($state), which is ($fold[0])" unless grep { $_ eq $state } @fold;
+	}
+	for my $no (@{ $history->{refused} })
+	{
+		my $stream = $streams->{ $no->{stream} };
+		my ($from, $to) = range($stream, $no->{t0}, $no->{t1});
+		push @problems, "$no->{who} at $no->{t1} was refused $no->{amount} of $no->{stream}, which at version $from to $to had more"
+		  unless grep { ($stream->{balance}[$_] || 0) < $no->{amount} } $from .. $to;
+	}
+	for my $id (sort keys %{ $history->{ops} })
+	{
+		my $op = $history->{ops}{$id};
+		next unless $op->{conflict};
+		my ($name, $expected) = @{ $op->{parts}[0] }{qw(stream expected)};
+		my ($from, $to) = range($streams->{$name}, $op->{t0}, $op->{conflict});
+		push @problems, "$id failed, because $name was not at $expected, where it was at $from to $to"
+		  if $expected == -1 ? $from > 0 : $from == $to && $to == $expected;
+	}
+	return @problems;
+}
+
+# Of each stream: from when on it can have had each version, and from when on it
+# must have had it; and what its events make.
+sub streams
+{
+	my ($ops, $log) = @_;
+	my %streams;
+
+	for (@$log)
+	{
+		my ($position, $name, $version, $type, $id, $p, $k, $amount) = @$_;
+		my $stream = $streams{$name} //= { can => [0], must => [0], n => [0], sum => [0], last => [''], balance => [''] };
+		my $op = $ops->{$id};
+		push @{ $stream->{can} }, $op ? $op->{t0} : 0;
+		push @{ $stream->{must} }, $op && defined $op->{t1} ? $op->{t1} : 9e99;
+		my $counts = $type eq 'E';
+		push @{ $stream->{n} }, $stream->{n}[-1] + $counts;
+		push @{ $stream->{sum} }, $stream->{sum}[-1] + ($counts ? $k || 0 : 0);
+		push @{ $stream->{last} }, $counts ? $version : $stream->{last}[-1];
+		push @{ $stream->{balance} },
+		    $type eq 'Deposited' ? ($stream->{balance}[-1] || 0) + $amount
+		  : $type eq 'Withdrawn' ? ($stream->{balance}[-1] || 0) - $amount
+		  :                        $stream->{balance}[-1];
+	}
+
+	# Who has a version has those before it.
+	for my $stream (values %streams)
+	{
+		for my $times (@$stream{qw(can must)})
+		{
+			for (my $i = $#$times - 1; $i >= 0; $i--)
+			{
+				$times->[$i] = $times->[ $i + 1 ] if $times->[ $i + 1 ] < $times->[$i];
+			}
+		}
+	}
+	return \%streams;
+}
+
+# The versions that a stream can have had at a moment between two times.
+sub range
+{
+	my ($stream, $t0, $t1) = @_;
+
+	return (0, 0) unless $stream;
+	return (last_before($stream->{must}, $t0), last_before($stream->{can}, $t1));
+}
+
+sub last_before
+{
+	my ($times, $time) = @_;
+	my ($low, $high) = (0, $#$times);
+
+	while ($low < $high)
+	{
+		my $middle = int(($low + $high + 1) / 2);
+		if ($times->[$middle] < $time) { $low = $middle; }
+		else { $high = $middle - 1; }
+	}
+	return $low;
+}
+
+sub state_of_s
+{
+	my ($stream, $version, $step) = @_;
+	my $n = $stream->{n}[$version];
+
+	return $n ? join ' ', $n * $step, $stream->{sum}[$version], $stream->{last}[$version] : '';
 }
 
 1;

@@ -2,6 +2,7 @@
 #
 #   get  consumer fetch time-before time-after position:stream:version ...
 #   ack  consumer time-before time-after ok|fail|unknown position ...
+#   nack consumer time-before stream
 
 package Chaos::Consumer;
 
@@ -9,6 +10,7 @@ use strict;
 use warnings;
 use parent -norequire, 'Chaos::Worker';
 
+use Chaos::History;
 use Time::HiRes qw(sleep);
 
 # drain: acknowledge everything
@@ -19,7 +21,7 @@ sub step
 	my $count = 1 + $random->below(100);
 	my $fetch = "$self->{name}." . ++$self->{n};
 	my $before = Chaos::Worker::now();
-	my $lease = $self->{drain} ? '60 seconds' : '300 milliseconds';
+	my $lease = $self->{drain} ? '60 seconds' : Chaos::History::LEASE . ' seconds';
 	my $result = $self->try("SELECT position, stream, version FROM es_fetch('outside', '$self->{name}', $count, '$lease')",
 		$self->{drain} || !$random->one_in(300) ? () : (sabotage => 0.001));
 	my $after = Chaos::Worker::now();
@@ -39,6 +41,7 @@ sub step
 	if (!$self->{drain} && $random->one_in(8))
 	{
 		my $bad = $rows[ $random->below(scalar @rows) ];
+		$self->record('nack', $self->{name}, Chaos::Worker::now(), $bad->[1]);
 		$self->try("SELECT es_nack('outside', '$self->{name}', $bad->[0], 'not today')", allowed => 'ZE013');
 		@rows = grep { $_->[1] ne $bad->[1] || $_->[0] < $bad->[0] } @rows;
 		return 1 unless @rows;

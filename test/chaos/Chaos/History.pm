@@ -5,11 +5,14 @@ package Chaos::History;
 use strict;
 use warnings;
 
+# s: nobody else gets for so long what a consumer has fetched
+use constant LEASE => 0.3;
+
 sub new
 {
 	my ($class) = @_;
 
-	return bless { ops => {}, reads => {}, fetches => [], acks => [], met => {}, bad => [] }, $class;
+	return bless { ops => {}, reads => {}, fetches => [], acks => [], nacks => {}, gone => {}, swept => {}, clocks => [], looks => [], refused => [], met => {}, bad => [] }, $class;
 }
 
 # A line that a client which was killed did not end is none.
@@ -45,6 +48,8 @@ sub add
 		my ($id, $time, $outcome, @versions) = @fields;
 		my $op = $self->{ops}{$id};
 		$op->{outcome} = $outcome;
+		$op->{outcome} = 'ok' if $outcome eq 'later';
+		$op->{conflict} = $time if $outcome eq 'fail' && "@versions" eq 'ZE001';
 		if ($outcome eq 'ok')
 		{
 			$op->{t1} = $time;
@@ -66,6 +71,29 @@ sub add
 	{
 		my ($consumer, $t0, $t1, $outcome, @positions) = @fields;
 		push @{ $self->{acks} }, { t0 => $t0, t1 => $t1, outcome => $outcome, positions => \@positions };
+	}
+	elsif ($what eq 'gone' || $what eq 'swept')
+	{
+		$self->{$what}{ $fields[0] } = 1;
+	}
+	elsif ($what eq 'nack')
+	{
+		my ($consumer, $time, $stream) = @fields;
+		push @{ $self->{nacks}{$stream} }, $time;
+	}
+	elsif ($what eq 'clock')
+	{
+		push @{ $self->{clocks} }, \@fields;
+	}
+	elsif ($what eq 'look')
+	{
+		my ($who, $t0, $t1, $stream, $to, $version, @state) = @fields;
+		push @{ $self->{looks} }, { who => $who, t0 => $t0, t1 => $t1, stream => $stream, to => $to // '', version => $version, state => \@state };
+	}
+	elsif ($what eq 'no')
+	{
+		my ($who, $t0, $t1, $stream, $amount) = @fields;
+		push @{ $self->{refused} }, { who => $who, t0 => $t0, t1 => $t1, stream => $stream, amount => $amount };
 	}
 	elsif ($what eq 'met')
 	{

@@ -12,6 +12,8 @@ use Time::HiRes qw(sleep time);
 my @queries = (
 	'es_verify()' => q{SELECT relation, problem, detail FROM es_verify() WHERE problem <> 'a setting breaks a promise'},
 	'open appends' => q{SELECT * FROM es.open_appends},
+	'nothing is parked' => q{SELECT subscription, stream, position, attempts, error FROM es.parked LIMIT 10},
+	'projections run' => q{SELECT name, state, last_error FROM es.projections WHERE state <> 'running'},
 	'es_verify_projection()' => q{SELECT p.name, v.* FROM es.projections p, es_verify_projection(p.name) v LIMIT 10},
 	'read model totals' => q{
 		SELECT * FROM totals FULL JOIN
@@ -70,14 +72,29 @@ my @harms = (
 		WHERE version = (SELECT max(version) FROM es.events m WHERE m.stream = e.stream) LIMIT 1} ],
 	[ 'es_verify()' => q{UPDATE es.events SET position = position + 1000000 WHERE stream = 'S-1' AND version = 1} ],
 	[ 'es_verify()' => q{UPDATE es.snapshots SET state = '{"n": -1}'} ],
+	[ 'es_verify()' => q{UPDATE es.snapshots SET state = '{"balance": -1}' WHERE stream = (SELECT max(stream) FROM es.snapshots WHERE stream LIKE 'Acct-%')} ],
+	[ 'open appends' => q{SELECT es_append('S-1', 'E')} ],
 	[ 'read model totals' => q{UPDATE totals SET n = n - 1} ],
+	[ 'read model totals' => q{UPDATE totals SET sum = sum + 1 WHERE category = 'Acct'} ],
+	[ 'read model totals' => q{DELETE FROM totals WHERE category = 'Acct'} ],
 	[ 'read model latest' => q{UPDATE latest SET version = version - 1 WHERE stream = 'S-1'} ],
+	[ 'read model latest' => q{DELETE FROM latest WHERE stream = 'S-1'} ],
+	[ 'read model latest' => q{INSERT INTO latest VALUES ('S-none', 1, 1, 1)} ],
 	[ 'read model counts' => q{DELETE FROM counts WHERE stream = 'S-1'} ],
+	[ 'read model counts' => q{UPDATE counts SET n = n + 1, positions = positions + (SELECT position FROM es.events WHERE stream = 'S-1' AND version = 1) WHERE stream = 'S-1'} ],
+	[ 'read model counts' => q{UPDATE counts SET positions = positions + 1 WHERE stream = 'S-1'} ],
+	[ 'es_verify_projection()' => q{UPDATE counts SET n = n + 1 WHERE stream = 'S-1'} ],
 	[ 'read model trail' => q{DELETE FROM trail WHERE position = (SELECT max(position) FROM trail)} ],
+	[ 'read model trail' => q{UPDATE trail SET previous = NULL WHERE previous IS NOT NULL} ],
 	[ 'es_verify_projection()' => q{UPDATE latest SET n = n + 1 WHERE stream = 'S-1'} ],
 	[ 'effects exactly once' => q{INSERT INTO effects (position, stream, version) SELECT position, stream, version FROM effects LIMIT 1} ],
+	[ 'effects exactly once' => q{DELETE FROM effects WHERE n = (SELECT max(n) FROM effects)} ],
+	[ 'effects exactly once' => q{INSERT INTO effects (position, stream, version) VALUES (0, 'Acct-1', 0)} ],
 	[ 'effects in the order of their streams' => q{UPDATE effects SET version = 1000000 - version} ],
 	[ 'echoes exactly once' => q{DELETE FROM es.events WHERE position = (SELECT max(position) FROM es.events WHERE type = 'Echoed')} ],
+	[ 'echoes exactly once' => q{SELECT es_append('Echo-1', 'Echoed', jsonb_build_object('of', min(position))) FROM es.events WHERE type = 'Withdrawn'} ],
+	[ 'nothing is parked' => q{INSERT INTO es.deliveries (subscription, stream, position, parked_at, attempts, company) SELECT 'outside', stream, position, now(), 1, '0' FROM es.events LIMIT 1} ],
+	[ 'projections run' => q{UPDATE es.projection_cursors SET failures = 1 WHERE name = 'counts'} ],
 	[ 'balances' => q{UPDATE es.events SET data = data || '{"amount": 1000000}' WHERE position = (SELECT max(position) FROM es.events WHERE type = 'Withdrawn')} ],
 	[ 'loads' => q{UPDATE es.snapshots s SET state = '{"n": -1}' WHERE version = (SELECT max(version) FROM es.snapshots m WHERE m.stream = s.stream)} ],
 );
@@ -120,11 +137,15 @@ sub settle
 		# nobody knows what came of it, so both is right
 		$session->must("$_ PREPARED '$gid'") for $gid =~ /[02468]$/ ? 'COMMIT' : 'ROLLBACK';
 	}
+	my @forsaken = $session->must(q{SELECT name, failures, retry_at, last_error FROM es.projections
+		WHERE state = 'failed' AND (retry_at IS NULL OR retry_at > clock_timestamp() + interval '10 minutes')});
+	return "failed, and will not be tried again: @forsaken" if @forsaken;
 	$session->must("SELECT es_resume_projection(name) FROM es.projections WHERE state IN ('paused', 'failed')");
 
 	my $deadline = time + 120;
 	my $idle = q{SELECT name, position, lag, leased, parked, waiting FROM es.subscriptions WHERE position < es_safe_position() OR leased + waiting > 0
-		UNION ALL SELECT name, position, lag, 0, 0, 0 FROM es.projections WHERE mode = 'async' AND position < es_safe_position()};
+		UNION ALL SELECT name, position, lag, 0, 0, 0 FROM es.projections WHERE mode = 'async' AND position < es_safe_position()
+		UNION ALL SELECT 'timers', count(*), 0, 0, 0, 0 FROM es.scheduled HAVING count(*) > 0};
 	while (1)
 	{
 		$session->connect and $session->query('CALL es_run()');
@@ -148,7 +169,7 @@ sub events
 
 	return [
 		map { [ split /\|/, $_, -1 ] } $session->must(q{
-			SELECT position, stream, version, type, data->>'op', data->>'p', data->>'k' FROM es.events ORDER BY position})
+			SELECT position, stream, version, type, data->>'op', data->>'p', data->>'k', data->>'amount' FROM es.events ORDER BY position})
 	];
 }
 

@@ -1,4 +1,6 @@
 # Does what an administrator does while everybody works.
+#
+#   swept op     before the end of its prepared transaction, by who looks for orphans
 
 package Chaos::Keeper;
 
@@ -49,6 +51,7 @@ sub end_orphans
 	{
 		$there{$gid} = $self->{orphans}{$gid} // $now;
 		next if $now < $there{$gid} + 2;
+		$self->record('swept', $gid);
 		$self->try(($gid =~ /[02468]$/ ? 'COMMIT' : 'ROLLBACK') . " PREPARED '$gid'", allowed => '42704 55000');
 	}
 	$self->{orphans} = \%there;
