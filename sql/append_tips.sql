@@ -67,11 +67,11 @@ SELECT es_append('A-1', 'B', expected_version => 1);
 RESET eventsourcing.store;
 
 -- more streams than are remembered: one is not taken for another
-SELECT sum(es_append('D-' || i, 'A', expected_version => 0)) FROM generate_series(1, 9000) i;
-SELECT sum(es_append('D-' || i, 'B', expected_version => 1)) FROM generate_series(1, 9000, 2) i;
+SELECT sum(es_append('D-' || i, 'A', expected_version => 0)) FROM generate_series(1, 20000) i;
+SELECT sum(es_append('D-' || i, 'B', expected_version => 1)) FROM generate_series(1, 20000, 2) i;
 DO $$
 BEGIN
-    FOR i IN 2 .. 9000 BY 2 LOOP
+    FOR i IN 2 .. 20000 BY 20 LOOP
         BEGIN
             PERFORM es_append('D-' || i, 'C', expected_version => 2);
             RAISE WARNING 'a gap in D-%', i;

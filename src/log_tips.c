@@ -14,10 +14,10 @@
  * against removals, and all is forgotten when the store's epoch moves on, which
  * it does when the guard is taken off or put back.
  *
- * The memory is a table of fixed size in which a stream takes the place of
- * another one; its pages are not there until they are used.  It holds the names
- * themselves: to take a stream for another one would tear a gap, which no index
- * refuses.
+ * The memory is a table of fixed size, of which a stream may lie in a few places
+ * next to each other, and takes that of another one if none of them is free; its
+ * pages are not there until they are used.  It holds the names themselves: to
+ * take a stream for another one would tear a gap, which no index refuses.
  *
  *-------------------------------------------------------------------------
  */
@@ -28,7 +28,10 @@
 #include "log_heap.h"
 #include "log_tips.h"
 
-#define TIPS		8192
+#define TIPS		16384
+
+/* in how many of them a stream may lie: enough that few are driven out early */
+#define PLACES		4
 
 /* streams with longer names are looked at each time */
 #define MAX_NAME	62
@@ -110,18 +113,51 @@ es_log_tips_init(void)
 }
 
 /*
- * Returns a stream's place, whatever lies there now; NULL if its name is too
- * long.
+ * Returns the first of a stream's places, whatever lies there now.
  */
 static KnownTip *
-find_place(EsStore *store, text *stream)
+first_place(EsStore *store, text *stream)
+{
+	uint32		hash = hash_bytes((unsigned char *) VARDATA_ANY(stream),
+								  VARSIZE_ANY_EXHDR(stream));
+
+	return &tips[(hash ^ store->events) % (TIPS / PLACES) * PLACES];
+}
+
+/*
+ * Returns where a stream lies, of its places; NULL if it doesn't.
+ */
+static KnownTip *
+find_known(KnownTip *places, EsStore *store, text *stream)
 {
 	int			length = VARSIZE_ANY_EXHDR(stream);
 
-	if (length > MAX_NAME)
-		return NULL;
-	return &tips[(hash_bytes((unsigned char *) VARDATA_ANY(stream), length) ^
-				  store->events) % TIPS];
+	for (int i = 0; i < PLACES; i++)
+	{
+		KnownTip   *known = &places[i];
+
+		if (known->length == length &&
+			known->events == store->events &&
+			memcmp(known->name, VARDATA_ANY(stream), length) == 0)
+			return known;
+	}
+	return NULL;
+}
+
+/*
+ * Returns which of a stream's places to give to it.
+ */
+static KnownTip *
+free_place(KnownTip *places)
+{
+	static uint32 turn = 0;
+
+	for (int i = 0; i < PLACES; i++)
+	{
+		if (places[i].version == 0)
+			return &places[i];
+	}
+	return &places[turn++ % PLACES];
 }
 
 /*
@@ -132,16 +168,14 @@ bool
 es_log_tips_recall(EsStore *store, Datum stream, EsTip *tip)
 {
 	text	   *name = (text *) DatumGetPointer(stream);
-	KnownTip   *known = find_place(store, name);
 	EsLogShape *shape = store->shape;
+	KnownTip   *known;
 
 	if (shape == NULL || shape->epoch != store->epoch || !shape->guarded)
 		return false;
+	known = find_known(first_place(store, name), store, name);
 	if (known == NULL || known->version == 0 ||
-		known->events != store->events ||
-		known->epoch != (uint32) store->epoch ||
-		known->length != VARSIZE_ANY_EXHDR(name) ||
-		memcmp(known->name, VARDATA_ANY(name), known->length) != 0)
+		known->epoch != (uint32) store->epoch)
 		return false;
 	tip->version = known->version;
 	tip->recorded_at = known->recorded_at;
@@ -159,10 +193,14 @@ es_log_tips_remember(EsStore *store, Datum stream, int64 version,
 					 TimestampTz recorded_at, bool committed)
 {
 	text	   *name = (text *) DatumGetPointer(stream);
-	KnownTip   *known = find_place(store, name);
+	KnownTip   *places = first_place(store, name);
+	KnownTip   *known;
 
-	if (known == NULL)
+	if (VARSIZE_ANY_EXHDR(name) > MAX_NAME)
 		return;
+	known = find_known(places, store, name);
+	if (known == NULL)
+		known = free_place(places);
 	known->version = version;
 	known->recorded_at = recorded_at;
 	known->events = store->events;
