@@ -2,7 +2,7 @@
 # the tests to run, each "KIND [NAME...]" (none: its own choice).  It builds what
 # it needs, and counts as the kinds of tests do.
 
-CHECKS=(valgrind sanitize coverage calls)
+CHECKS=(valgrind sanitize asserts coverage calls)
 
 CALL_SECONDS=60
 
@@ -101,6 +101,14 @@ exec '$("$PG_CONFIG" --bindir)/postgres' \"\$@\""
   INSTALLCHECK=()
   find "$logs" -type f -exec cat {} + >"$TMP/sanitize.reports"
   report "sanitize: reports" "$TMP/sanitize.reports"
+}
+
+# Assertions end the backend.  A server without them has what they call, and the
+# same structs.
+check_asserts() {
+  [ $# -gt 0 ] || set -- regress isolation tap
+  COPT="-Werror -DUSE_ASSERT_CHECKING" fresh_build || return
+  run_tests "$@"
 }
 
 # Written when a backend ends; what a test kills is lost.
