@@ -186,6 +186,40 @@ CALL es_run('seen');
 SELECT count(*), count(DISTINCT (stream, version)) FROM seen;
 SELECT * FROM es_verify_projection('seen');
 
+-- One that updates its rows is filled without WAL and with room in its pages, and comes out as if written at once
+CREATE TABLE counts (
+    stream  text PRIMARY KEY,
+    before  text REFERENCES counts,
+    events  int NOT NULL,
+    note    text NOT NULL
+) WITH (fillfactor = 90, autovacuum_enabled = false);
+ALTER TABLE counts ALTER COLUMN note SET STORAGE EXTERNAL;
+CREATE INDEX counts_events ON counts (events);
+SELECT es_create_projection('counts', $$
+    INSERT INTO counts SELECT stream, CASE WHEN stream <> 'Count-1' THEN 'Count-1' END, 1, repeat('x', 3000) FROM new_events
+    ON CONFLICT (stream) DO UPDATE SET events = counts.events + 1
+$$, '{counts}', types => '{Counted}', mode => 'async', granularity => 'stream');
+SELECT count(es_append_events('Count-' || i, (SELECT jsonb_agg('{"type": "Counted"}'::jsonb) FROM generate_series(1, 20))))
+  FROM generate_series(1, 100) i;
+CALL es_run('counts');
+CALL es_rebuild('counts', batch_size => 500);
+SELECT pg_relation_size('counts') AS size, pg_relation_size('counts_pkey') AS index_size,
+       pg_relation_size(reltoastrelid) AS toast_size FROM pg_class WHERE oid = 'counts'::regclass \gset
+SELECT count(*), sum(events), sum(length(note)) FROM counts;
+SELECT c.relpersistence, t.relpersistence AS toast, i.relpersistence AS index, j.relpersistence AS late_index, c.relrewrite,
+       t.relrewrite AS toast_rewrite, t.relname = 'pg_toast_' || c.oid AS toast_name, c.reloptions
+  FROM pg_class c JOIN pg_class t ON t.oid = c.reltoastrelid JOIN pg_class i ON i.oid = 'counts_pkey'::regclass
+  JOIN pg_class j ON j.oid = 'counts_events'::regclass WHERE c.oid = 'counts'::regclass;
+VACUUM FULL counts;
+SELECT pg_relation_size('counts') = :size AS size, pg_relation_size('counts_pkey') = :index_size AS index_size,
+       pg_relation_size(reltoastrelid) = :toast_size AS toast_size FROM pg_class WHERE oid = 'counts'::regclass;
+SELECT * FROM es_verify_projection('counts');
+ALTER TABLE counts SET UNLOGGED;
+CALL es_rebuild('counts');
+SELECT relpersistence FROM pg_class WHERE oid = 'counts'::regclass;
+SELECT count(*), sum(events), sum(length(note)) FROM counts;
+SELECT es_drop_projection('counts');
+
 -- One that failed, or is paused, is brought up to date too
 SELECT es_pause_projection('shop');
 SELECT es_alter_projection('shop', types => '{Seen}', script => 'INSERT INTO customers (id) SELECT version FROM new_events');

@@ -283,7 +283,7 @@ SELECT what, who FROM notes.caught WHERE what = 'shop';
 SET ROLE regress_es_eve;
 CREATE FUNCTION public.es_install_projections(text) RETURNS void LANGUAGE sql AS $$ SELECT evil.note('install') $$;
 CREATE FUNCTION public.es_forget_rebuild(text, text) RETURNS void LANGUAGE sql AS $$ SELECT evil.note('forget') $$;
-CREATE FUNCTION public.es_begin_rebuild(text, text, boolean) RETURNS void LANGUAGE sql AS $$ SELECT evil.note('begin') $$;
+CREATE FUNCTION public.es_begin_rebuild(text, text, boolean, boolean) RETURNS void LANGUAGE sql AS $$ SELECT evil.note('begin') $$;
 RESET ROLE;
 CREATE TABLE public.copy (stream text, n bigint);
 ALTER TABLE public.copy OWNER TO regress_es_shop;
@@ -294,7 +294,7 @@ SELECT count(*) FROM es_verify_projection('copy');
 SELECT es_drop_projection('copy');
 RESET ROLE;
 SELECT what, who FROM notes.caught WHERE what IN ('install', 'forget', 'begin');
-DROP FUNCTION public.es_install_projections(text), public.es_forget_rebuild(text, text), public.es_begin_rebuild(text, text, boolean);
+DROP FUNCTION public.es_install_projections(text), public.es_forget_rebuild(text, text), public.es_begin_rebuild(text, text, boolean, boolean);
 
 -- the store that a caller names is not the one that the owner's code works on
 CREATE TABLE public.seen (stream text, store text);
@@ -354,7 +354,7 @@ SELECT es_repair_sequence();
 SELECT es_install_store('es');
 SELECT es_install_projections('es');
 SELECT es_create_store_tables('es');
-SELECT es_create_shadow('es', 'es.events', 'x_', false);
+SELECT es_create_shadow('es', 'es.events', 'x_', false, false);
 SELECT es_drop_shadows('es', '{events}');
 SELECT es_forget_rebuild('es', 'orders');
 \set VERBOSITY default

@@ -64,6 +64,7 @@ typedef struct Rebuild
 	MemoryContext work;			/* to the end of the transaction */
 	char	   *name;
 	int			batch_size;
+	bool		updates;		/* rows: see es_begin_rebuild() */
 	bool		late_indexes;	/* are still to be made */
 	EsProjectionBody body;		/* what it is built by */
 	EsScript   *script;
@@ -159,9 +160,11 @@ begin(void *arg)
 	 * may find its rows by any of them.
 	 */
 	(void) es_script_targets(rebuild->script, &rebuild->late_indexes);
-	es_store_call(store, "es_begin_rebuild(%s::pg_catalog.name, %s::pg_catalog.text, %s)",
+	rebuild->updates = es_script_updates(rebuild->script);
+	es_store_call(store, "es_begin_rebuild(%s::pg_catalog.name, %s::pg_catalog.text, %s, %s)",
 				  quote_literal_cstr(NameStr(store->name)),
 				  quote_literal_cstr(rebuild->name),
+				  rebuild->updates ? "true" : "false",
 				  rebuild->late_indexes ? "false" : "true");
 	es_shadow_mark(es_shadow_open(store, projection, REBUILD_PREFIX));
 }
@@ -211,8 +214,11 @@ note_phase(void *arg)
 	note_progress(es_store_current(), rebuild, rebuild->position, 0);
 }
 
+/*
+ * Does to the shadows what is better done to full tables.
+ */
 static void
-make_indexes(void *arg)
+finish_shadows(void *arg)
 {
 	Rebuild    *rebuild = arg;
 	EsStore    *store = es_store_current();
@@ -221,7 +227,11 @@ make_indexes(void *arg)
 	EsShadows  *shadows = es_shadow_open(store, projection, REBUILD_PREFIX);
 
 	ES_WAIT_POINT("rebuild: index");
-	for (int i = 0; i < shadows->count; i++)
+	for (int i = 0; rebuild->updates && i < shadows->count; i++)
+		es_store_call(store, "es_log_shadow(%u::pg_catalog.regclass, %u::pg_catalog.regclass)",
+					  shadows->tables[i], shadows->shadows[i]);
+	es_shadow_mark(shadows);
+	for (int i = 0; rebuild->late_indexes && i < shadows->count; i++)
 		es_store_call(store, "es_index_shadow(%s::pg_catalog.name, %u::pg_catalog.regclass, '%s'::pg_catalog.text, true)",
 					  quote_literal_cstr(NameStr(store->name)),
 					  shadows->tables[i], REBUILD_PREFIX);
@@ -351,11 +361,11 @@ do_all(Rebuild *rebuild)
 {
 	insist_on(rebuild, begin);
 	fill_all(rebuild, "fill");
-	if (rebuild->late_indexes)
+	if (rebuild->late_indexes || rebuild->updates)
 	{
 		rebuild->phase = "index";
 		insist_on(rebuild, note_phase);
-		insist_on(rebuild, make_indexes);
+		insist_on(rebuild, finish_shadows);
 		fill_all(rebuild, "catch up");
 	}
 	swap_in_the_end(rebuild);
@@ -503,9 +513,10 @@ es_verify_projection(PG_FUNCTION_ARGS)
 
 	prefix = psprintf("verify_%d_", MyProcPid);
 	script = es_projection_prepare(store, name, &projection->body, ES_PROJECTION_SLICE);
-	es_store_call(store, "es_create_shadows(%s::pg_catalog.name, %s, '%s'::pg_catalog.text, true, true)",
+	es_store_call(store, "es_create_shadows(%s::pg_catalog.name, %s, '%s'::pg_catalog.text, true, %s, true)",
 				  quote_literal_cstr(NameStr(store->name)),
-				  es_shadow_list(projection), prefix);
+				  es_shadow_list(projection), prefix,
+				  es_script_updates(script) ? "true" : "false");
 	shadows = es_shadow_open(store, projection, prefix);
 	slice = es_slice_begin(store, script, projection->body.types, 0);
 	do

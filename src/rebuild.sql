@@ -4,11 +4,22 @@
  * name, and those of its indexes, are a prefix and the original's OID.
  */
 
+CREATE FUNCTION @extschema@.es_fillfactor(original regclass) RETURNS int
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+    RETURN coalesce((SELECT o.option_value::int
+                       FROM pg_class c CROSS JOIN pg_options_to_table(c.reloptions) o
+                      WHERE c.oid = original AND o.option_name = 'fillfactor'), 100);
+
+COMMENT ON FUNCTION @extschema@.es_fillfactor(regclass) IS
+    'Internal: the percentage to which the pages of a table are filled; called by es_rebuild()';
+
 CREATE FUNCTION @extschema@.es_create_shadow(
     store name,
     original regclass,
     prefix text,
-    unlogged boolean
+    unlogged boolean,
+    roomy boolean
 ) RETURNS void
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
@@ -19,6 +30,7 @@ DECLARE
     qualified text;
     class pg_class;
     columns text;
+    options text[];
     item record;
 BEGIN
     SELECT c.* INTO class FROM pg_class c WHERE c.oid = original;
@@ -47,11 +59,18 @@ BEGIN
       LEFT JOIN pg_collation l ON l.oid = a.attcollation
       LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
      WHERE a.attrelid = original AND a.attnum > 0;
+
+    -- room for newer versions of rows beside the older ones, so that no index changes with them
+    options := class.reloptions;
+    IF roomy AND class.relpersistence = 'p' AND class.relam = (SELECT m.oid FROM pg_am m WHERE m.amname = 'heap') THEN
+        options := ARRAY(SELECT o FROM unnest(options) o WHERE o NOT LIKE 'fillfactor=%')
+                || format('fillfactor=%s', least(@extschema@.es_fillfactor(original), 40));
+    END IF;
     EXECUTE format('CREATE %s TABLE %s (%s) USING %I %s %s',
                    CASE WHEN unlogged OR class.relpersistence = 'u' THEN 'UNLOGGED' END,
                    shadow, columns,
                    (SELECT m.amname FROM pg_am m WHERE m.oid = class.relam),
-                   'WITH (' || nullif(array_to_string(class.reloptions, ', '), '') || ')',
+                   'WITH (' || nullif(array_to_string(options, ', '), '') || ')',
                    (SELECT format('TABLESPACE %I', s.spcname) FROM pg_tablespace s WHERE s.oid = class.reltablespace));
 
     FOR item IN
@@ -80,7 +99,7 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION @extschema@.es_create_shadow(name, regclass, text, boolean) IS
+COMMENT ON FUNCTION @extschema@.es_create_shadow(name, regclass, text, boolean, boolean) IS
     'Internal: creates the shadow of a table, without indexes; called by es_rebuild() and es_verify_projection()';
 
 CREATE FUNCTION @extschema@.es_index_shadow(
@@ -138,6 +157,7 @@ CREATE FUNCTION @extschema@.es_create_shadows(
     tables regclass[],
     prefix text,
     unlogged boolean,
+    roomy boolean,
     all_indexes boolean
 ) RETURNS name[]
     LANGUAGE plpgsql
@@ -148,7 +168,7 @@ DECLARE
     item record;
 BEGIN
     FOREACH original IN ARRAY tables LOOP
-        PERFORM @extschema@.es_create_shadow(store, original, prefix, unlogged);
+        PERFORM @extschema@.es_create_shadow(store, original, prefix, unlogged, roomy);
         PERFORM @extschema@.es_index_shadow(store, original, prefix, false);
         IF all_indexes THEN
             PERFORM @extschema@.es_index_shadow(store, original, prefix, true);
@@ -171,7 +191,7 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION @extschema@.es_create_shadows(name, regclass[], text, boolean, boolean) IS
+COMMENT ON FUNCTION @extschema@.es_create_shadows(name, regclass[], text, boolean, boolean, boolean) IS
     'Internal: creates the shadows of tables and returns their names; called by es_rebuild() and es_verify_projection()';
 
 CREATE FUNCTION @extschema@.es_drop_shadows(store name, shadows name[]) RETURNS void
@@ -210,7 +230,12 @@ $$;
 COMMENT ON FUNCTION @extschema@.es_forget_rebuild(name, text) IS
     'Internal: drops what a rebuild that did not end left behind; called by es_rebuild() and es_drop_projection()';
 
-CREATE FUNCTION @extschema@.es_begin_rebuild(store name, projection text, all_indexes boolean) RETURNS void
+CREATE FUNCTION @extschema@.es_begin_rebuild(
+    store name,
+    projection text,
+    updates boolean,
+    all_indexes boolean
+) RETURNS void
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
 AS $$
@@ -220,6 +245,7 @@ DECLARE
     tables regclass[];
     types text[];
     total bigint;
+    unlogged boolean;
 BEGIN
     PERFORM @extschema@.es_forget_rebuild(store, projection);
     EXECUTE format('SELECT d.name, t.table_ FROM %1$I.projection_definitions d CROSS JOIN unnest(d.tables) t (table_)'
@@ -238,15 +264,39 @@ BEGIN
        INTO tables, types USING projection;
     EXECUTE format('SELECT count(*) FROM %I.events WHERE $1 IS NULL OR type = ANY ($1)', store)
        INTO total USING types;
+    -- rows that are written again and again are written to the WAL once, when all is filled; not where tables refer
+    -- to each other, since a logged one must not refer to one that is not
+    unlogged := updates AND NOT EXISTS (SELECT FROM pg_constraint c
+                                         WHERE c.contype = 'f' AND c.conrelid = ANY (tables)
+                                           AND c.confrelid = ANY (tables) AND c.confrelid <> c.conrelid);
     EXECUTE format('INSERT INTO %I.rebuilds (projection, phase, position, done, total, shadows)'
                    ' VALUES ($1, ''fill'', 0, 0, $2, $3)', store)
       USING projection, total,
-            @extschema@.es_create_shadows(store, tables, 'rebuild_', false, all_indexes);
+            @extschema@.es_create_shadows(store, tables, 'rebuild_', unlogged, unlogged, all_indexes);
 END
 $$;
 
-COMMENT ON FUNCTION @extschema@.es_begin_rebuild(name, text, boolean) IS
+COMMENT ON FUNCTION @extschema@.es_begin_rebuild(name, text, boolean, boolean) IS
     'Internal: puts the shadows of a projection''s tables in place; called by es_rebuild()';
+
+CREATE FUNCTION @extschema@.es_log_shadow(original regclass, shadow regclass) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF (SELECT c.relpersistence FROM pg_class c WHERE c.oid = original) = 'p'
+       AND (SELECT c.relpersistence FROM pg_class c WHERE c.oid = shadow) = 'u' THEN
+        -- which writes the table anew, without its dead rows and the room for them
+        EXECUTE format('ALTER TABLE %s %s SET LOGGED', shadow,
+                       (SELECT format('SET (fillfactor = %s),', @extschema@.es_fillfactor(original))
+                          FROM pg_class c JOIN pg_am m ON m.oid = c.relam
+                         WHERE c.oid = original AND m.amname = 'heap'));
+    END IF;
+END
+$$;
+
+COMMENT ON FUNCTION @extschema@.es_log_shadow(regclass, regclass) IS
+    'Internal: makes the shadow of a logged table a logged one, too; called by es_rebuild()';
 
 CREATE FUNCTION @extschema@.es_check_shadow(original regclass, shadow regclass) RETURNS void
     LANGUAGE plpgsql

@@ -64,6 +64,7 @@ struct EsScript
 	TupleDesc	desc;			/* of new_events */
 	List	   *targets;		/* relations that its statements change */
 	bool		only_inserts;	/* into them */
+	bool		updates;		/* their rows */
 	MemoryContext context;
 	int			running;		/* how deep in its runs we are */
 	bool		dropped;		/* free it after the last of them */
@@ -239,6 +240,9 @@ inspect_walker(Node *node, void *arg)
 			script->targets = list_append_unique_oid(script->targets, relid);
 			if (query->commandType != CMD_INSERT)
 				script->only_inserts = false;
+			if (query->commandType == CMD_UPDATE || query->commandType == CMD_MERGE ||
+				(query->onConflict != NULL && query->onConflict->action == ONCONFLICT_UPDATE))
+				script->updates = true;
 		}
 		return query_tree_walker(query, inspect_walker, arg, 0);
 	}
@@ -406,6 +410,15 @@ es_script_targets(const EsScript *script, bool *only_inserts)
 {
 	*only_inserts = script->only_inserts;
 	return script->targets;
+}
+
+/*
+ * Whether the script's own statements update rows.
+ */
+bool
+es_script_updates(const EsScript *script)
+{
+	return script->updates;
 }
 
 /*

@@ -44,6 +44,7 @@ extern EsScript *es_script_prepare(EsStore *store, const EsScriptSource *source)
 extern bool es_script_is(const EsScript *script, const EsScriptSource *source);
 extern const char *es_script_name(const EsScript *script);
 extern List *es_script_targets(const EsScript *script, bool *only_inserts);
+extern bool es_script_updates(const EsScript *script);
 extern void es_script_run(EsScript *script, int nevents, const EsEvent *events);
 extern int	es_script_failed_at(void);
 extern void es_script_free(EsScript *script);

@@ -119,18 +119,20 @@ INSERT INTO attempts VALUES
     ('es_check_shadow', 'o', $$SELECT es_check_shadow('own.customer', 'own.customer')$$),
     ('es_check_store', 'xrwco', $$SELECT es_check_store('es')$$),
     ('es_check_store_owner', 'o', $$SELECT es_check_store_owner('es')$$),
-    ('es_create_shadow', 'o', $$SELECT es_create_shadow('es', 'own.customer', 'shadow_', true)$$),
-    ('es_create_shadows', 'o', $$SELECT es_create_shadows('es', '{own.customer}', 'shadow_', true, true)$$),
+    ('es_create_shadow', 'o', $$SELECT es_create_shadow('es', 'own.customer', 'shadow_', true, true)$$),
+    ('es_create_shadows', 'o', $$SELECT es_create_shadows('es', '{own.customer}', 'shadow_', true, true, true)$$),
     ('es_drop_shadows', 'o', $$SELECT es_drop_shadows('own', '{customer}')$$),
     ('es_events_tables', 'rwco', $$SELECT es_events_tables('es')$$),
+    ('es_fillfactor', 'o', $$SELECT es_fillfactor('own.customer')$$),
     ('es_forget_rebuild', 'o', $$SELECT es_forget_rebuild('es', 'model')$$),
-    ('es_index_shadow', 'o', $$SELECT es_create_shadow('es', 'own.customer', 'shadow_', true), es_index_shadow('es', 'own.customer', 'shadow_', false)$$),
+    ('es_index_shadow', 'o', $$SELECT es_create_shadow('es', 'own.customer', 'shadow_', true, true), es_index_shadow('es', 'own.customer', 'shadow_', false)$$),
     ('es_install_interchange_views', 'o', $$SELECT es_install_interchange_views('es')$$),
     ('es_install_projection_views', 'o', $$SELECT es_install_projection_views('es')$$),
     ('es_install_projections', 'o', $$SELECT es_install_projections('es')$$),
     ('es_install_store', 'o', $$SELECT es_install_store('es')$$),
     ('es_install_subscription_views', 'o', $$SELECT es_install_subscription_views('es')$$),
     ('es_install_timer_views', 'o', $$SELECT es_install_timer_views('es')$$),
+    ('es_log_shadow', 'o', $$SELECT es_log_shadow('own.customer', 'own.customer')$$),
     ('es_serial_columns', 'o', $$SELECT es_serial_columns('own.customer')$$),
     -- who captures a table owns the store, too
     ('es_capture_row', 'o', $$CREATE TABLE pg_temp.mine (id int); CREATE TRIGGER t AFTER INSERT ON pg_temp.mine FOR EACH ROW
@@ -138,7 +140,7 @@ INSERT INTO attempts VALUES
 INSERT INTO attempts VALUES
     -- nothing was fetched under that name; no rebuild is due; transactions of its own;
     -- it is behind; there is no layout before the first; the tables are there
-    ('es_begin_rebuild', 'o', $$SELECT es_begin_rebuild('es', 'model', true)$$, '55000'),
+    ('es_begin_rebuild', 'o', $$SELECT es_begin_rebuild('es', 'model', true, true)$$, '55000'),
     ('es_rebuild', 'o', $$CALL es_rebuild('model')$$, '25001'),
     ('es_run', 'co', $$CALL es_run()$$, '25001'),
     ('es_wait', 'rwco', $$CALL es_wait('model', timeout => '0')$$, 'ZE010'),
