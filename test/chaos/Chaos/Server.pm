@@ -200,14 +200,32 @@ sub catch_up
 	die "the standby does not catch up\n";
 }
 
-# The primary is no more; the standby takes over.
+# The server processes of a node, whose postmaster starts no more.
+sub freeze
+{
+	my ($self, $node) = @_;
+	my @processes;
+
+	kill 'STOP', $node->{pid};
+	for my $path (glob '/proc/[0-9]*/stat')
+	{
+		open my $file, '<', $path or next;
+		push @processes, $1 if (<$file> // '') =~ /^(\d+) \(.*\) \S $node->{pid} /;
+	}
+	return @processes;
+}
+
+# The primary is no more; the standby takes over.  Nor are there processes that
+# have not noticed yet, and would go on to answer for a server whose files are gone.
 sub fail_over
 {
 	my ($self) = @_;
 	my $old = $self->{primary};
 	my $new = delete $self->{standby};
 
+	my @processes = $self->freeze($old);
 	$self->kill9($old);
+	kill 'KILL', @processes;
 	$self->append_conf($new, "synchronous_standby_names = ''");
 	$self->run("$self->{bin}/pg_ctl -D $new->{data} -w -t 120 promote");
 	$self->serve($new);
