@@ -15,7 +15,7 @@ use Session;
 use Test::More;
 
 my $node = PostgreSQL::Test::Cluster->new('main');
-$node->init;
+$node->init(extra => [ '-E', 'UTF8' ]);
 $node->append_conf('postgresql.conf', "log_statement = all\nmax_stack_depth = 2MB");
 $node->start;
 $node->safe_psql('postgres', 'CREATE EXTENSION eventsourcing;' . slurp_file('test/lib/input_reference.sql'));
