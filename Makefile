@@ -73,6 +73,7 @@ OBJS = \
 	src/upcast.o \
 	src/waitpoint.o \
 	src/wake.o \
+	src/watermark.o \
 	src/worker.o \
 	src/work.o
 

@@ -351,6 +351,7 @@ SELECT es_project();
 SELECT es_import_event('Order-9', 1, 'A', '{}', now());
 SELECT es_import_events('[]');
 SELECT es_repair_sequence();
+SELECT es_advance_watermark();
 SELECT es_install_store('es');
 SELECT es_install_projections('es');
 SELECT es_create_store_tables('es');

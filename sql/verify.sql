@@ -52,6 +52,7 @@ INSERT INTO verify_refs.deliveries (subscription, stream, position, attempts, co
 VALUES ('gone', 'Acc-1', 1, 1, ''), ('sub', 'Acc-1', 7, 1, '');
 INSERT INTO verify_refs.handlers VALUES ('lost', 'SELECT 1', '');
 INSERT INTO verify_refs.projection_cursors VALUES ('lost', 0);
+INSERT INTO verify_refs.watermark (position) VALUES (1002);
 ALTER TABLE verify_refs.events DISABLE TRIGGER es_project;
 DROP TRIGGER es_definition_changed ON verify_refs.projection_definitions;
 ALTER SEQUENCE verify_refs.events_position_seq CACHE 10;

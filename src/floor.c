@@ -49,6 +49,7 @@
 #include "utils/rel.h"
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
+#include "watermark.h"
 #include "work.h"
 
 /*
@@ -115,18 +116,19 @@ last_position(EsStore *store, LOCKMODE lockmode, XLogRecPtr *lsn)
 
 /*
  * Raises 55000 if positions as high as some in the log are still to be drawn:
- * after a restore that left the sequence behind, and where logical replication
- * brought the events.  New events would stand before old ones, and readers by
- * position would be told that there is nothing.
+ * after a restore that left the sequence behind, and where a logical subscriber
+ * takes over.  New events would stand before old ones, and readers by position
+ * would be told that there is nothing.  As long as it is a subscriber, nobody
+ * draws positions from its sequence.
  */
 void
 es_floor_check(EsStore *store)
 {
-	int64		highest = es_log_last_position(store);
+	int64		highest = es_log_last_position(store, PG_INT64_MAX);
 	XLogRecPtr	lsn;
 	int64		last = last_position(store, AccessShareLock, &lsn);
 
-	if (last < highest)
+	if (last < highest && !store->subscribed)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the sequence of positions of event store \"%s\" is behind its log",
@@ -154,6 +156,13 @@ es_floor_enter(EsStore *store)
 		LockHeldByMe(&store->floor, ShareLock, false))
 		return;
 
+	if (store->subscribed)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot append to event store \"%s\", which is a logical subscriber",
+						NameStr(store->name)),
+				 errdetail("A subscription brings its events, with versions and positions that were given elsewhere."),
+				 errhint("Append on the publisher. If this store is to take over: DROP SUBSCRIPTION, then SELECT es_repair_sequence().")));
 	if (store->sequence_checked != store->epoch)
 		es_floor_check(store);
 
@@ -178,6 +187,9 @@ es_floor_enter(EsStore *store)
  * position drawn: everything at or below it is settled, except what this
  * transaction appended, and whatever comes later is greater.  That rests on
  * appenders locking the table before they draw a position.
+ *
+ * It is for what works inline, so there is none on a logical subscriber (55000),
+ * where nothing is appended.
  */
 int64
 es_floor_settle(EsStore *store)
@@ -185,6 +197,13 @@ es_floor_settle(EsStore *store)
 	XLogRecPtr	lsn;
 	int64		last;
 
+	if (store->subscribed)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("event store \"%s\" has no inline projections, since it is a logical subscriber",
+						NameStr(store->name)),
+				 errdetail("A subscription brings its events, and nothing runs in the transactions that append them."),
+				 errhint("Use mode => 'async', and SELECT es_advance_watermark() on the publisher.")));
 	LockRelationOid(store->events, ShareRowExclusiveLock);
 	last = last_position(store, AccessShareLock, &lsn);
 	XLogFlush(lsn);
@@ -282,8 +301,9 @@ es_floor_next(EsStore *store)
 /*
  * Returns the highest position at or below which nothing can still commit, 0
  * for none.  Valid for snapshots taken after the call: within REPEATABLE READ
- * the caller's snapshot is older, see es_log_first_unseen().  Raises 0A000 on a
- * standby, which cannot see the primary's locks.
+ * the caller's snapshot is older, see es_log_first_unseen().
+ *
+ * A copy of the store cannot see who appends to it, and relies on its watermark.
  */
 int64
 es_floor_safe(EsStore *store)
@@ -292,12 +312,10 @@ es_floor_safe(EsStore *store)
 	LockData   *locks;
 	int64		safe;
 
+	if (store->subscribed)
+		return es_watermark_of_subscriber(store);
 	if (RecoveryInProgress())
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("cannot tell the safe position on a standby"),
-				 errdetail("Which appending transactions are open is known on the primary alone."),
-				 errhint("Read by position on the primary; es_read(), es_load() and es_replay() work here.")));
+		return es_watermark_of_standby(store);
 
 	if (store->sequence_checked != store->epoch)
 		es_floor_check(store);

@@ -109,7 +109,7 @@ extern int	es_log_find_places(EsStore *store, ArrayType *positions,
 							   EsPlace **places);
 extern int64 es_log_stream_version(EsStore *store, Datum stream);
 extern int64 es_log_head(EsStore *store);
-extern int64 es_log_last_position(EsStore *store);
+extern int64 es_log_last_position(EsStore *store, int64 upto);
 extern int64 es_log_first_unseen(EsStore *store, int64 after, int64 upto);
 
 #endif							/* ES_LOG_H */

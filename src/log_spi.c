@@ -57,6 +57,12 @@ static const EsQuery head_query = {
 	0, {0}
 };
 
+static const EsQuery last_position_query = {
+	"SELECT position FROM {es}.events WHERE position OPERATOR(pg_catalog.<=) $1"
+	" ORDER BY position DESC LIMIT 1",
+	1, {INT8OID}
+};
+
 static const EsQuery find_ids_query = {
 	"SELECT i.ordinal, e.version, e.type, e.data"
 	"  FROM pg_catalog.unnest($2) WITH ORDINALITY i (event_id, ordinal)"
@@ -691,15 +697,17 @@ es_log_spi_head(EsStore *store)
 }
 
 /*
- * Returns the highest position of all rows that are committed by now.
+ * Returns the highest position up to "upto" of all rows that are committed by now,
+ * 0 if there is none.
  */
 int64
-es_log_last_position(EsStore *store)
+es_log_last_position(EsStore *store, int64 upto)
 {
 	int64		result = 0;
+	Datum		value = Int64GetDatum(upto);
 
 	connect();
-	select_all_rows(store, &head_query, NULL, true, 1);
+	select_all_rows(store, &last_position_query, &value, true, 1);
 	if (SPI_processed > 0)
 		result = DatumGetInt64(result_value(0, 1));
 	finish();

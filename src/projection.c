@@ -433,7 +433,7 @@ es_drop_projection(PG_FUNCTION_ARGS)
 	projection = es_projection_lock(store, name);
 
 	/* the lock that dropping the trigger takes, and not first a weaker one */
-	if (projection->is_inline && es_projection_is_last_inline(store, name))
+	if (projection->is_inline && es_projection_is_last_inline(store, name) && !store->subscribed)
 		(void) lock_out_appends(store, AccessExclusiveLock);
 	es_store_call(store, "es_forget_rebuild(%s::pg_catalog.name, %s::pg_catalog.text)",
 				  quote_literal_cstr(NameStr(store->name)), quote_literal_cstr(name));

@@ -32,7 +32,7 @@ CREATE FUNCTION @extschema@.es_read_all(
     AS 'MODULE_PATHNAME';
 
 COMMENT ON FUNCTION @extschema@.es_read_all(bigint, bigint, text, text[], text[]) IS
-    'Events of the store in the order of positions, those after "after", at most max_count: of one category, of any of the types, with all of the tags. Never past the safe position: who goes on from the last position it got misses nothing. 0A000 on a standby';
+    'Events of the store in the order of positions, those after "after", at most max_count: of one category, of any of the types, with all of the tags. Never past the safe position: who goes on from the last position it got misses nothing';
 
 CREATE FUNCTION @extschema@.es_stream_version(stream text) RETURNS bigint
     LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME';
@@ -50,4 +50,4 @@ CREATE FUNCTION @extschema@.es_safe_position() RETURNS bigint
     LANGUAGE c VOLATILE AS 'MODULE_PATHNAME';
 
 COMMENT ON FUNCTION @extschema@.es_safe_position() IS
-    'The highest position at or below which nothing can still commit. The view open_appends of the store names who holds it back. For readers of the store. 0A000 on a standby';
+    'The highest position at or below which nothing can still commit. The view open_appends of the store names who holds it back. For readers of the store. In a copy of it, a standby or a logical subscriber, the watermark, see es_advance_watermark(); 0A000 and 55000 where there is none';

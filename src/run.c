@@ -31,8 +31,10 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+#include "watermark.h"
 #include "work.h"
 
+PG_FUNCTION_INFO_V1(es_advance_watermark);
 PG_FUNCTION_INFO_V1(es_run);
 PG_FUNCTION_INFO_V1(es_wait);
 
@@ -147,6 +149,35 @@ es_run_one(const EsRunKind *kind, const char *name, MemoryContext work,
 }
 
 /*
+ * Takes the watermark of the store on, if it has one of its own.
+ */
+void
+es_run_watermark(EsStore *store)
+{
+	if (!store->subscribed && es_watermark_get(store) >= 0)
+		(void) es_watermark_set(store, es_floor_safe(store));
+}
+
+/*
+ * es_advance_watermark()
+ */
+Datum
+es_advance_watermark(PG_FUNCTION_ARGS)
+{
+	EsStore    *store = es_store_current();
+
+	PreventCommandIfReadOnly("es_advance_watermark()");
+	es_store_check_owner(store);
+	if (store->subscribed)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("event store \"%s\" is a logical subscriber, whose watermark the publisher advances",
+						NameStr(store->name)),
+				 errhint("Run SELECT es_advance_watermark() there.")));
+	PG_RETURN_INT64(es_watermark_set(store, es_floor_safe(store)));
+}
+
+/*
  * es_run(name)
  */
 Datum
@@ -170,6 +201,12 @@ es_run(PG_FUNCTION_ARGS)
 		PopActiveSnapshot();
 		foreach(lc, names)
 			es_run_one(es_run_kinds[i], lfirst(lc), work, es_work_next);
+	}
+	if (name == NULL)
+	{
+		PushActiveSnapshot(GetTransactionSnapshot());
+		es_run_watermark(es_store_current());
+		PopActiveSnapshot();
 	}
 	es_work_end(work);
 	PG_RETURN_VOID();

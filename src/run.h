@@ -41,6 +41,7 @@ extern const EsRunKind es_projection_run_kind;
 #define ES_RUN_KINDS	3
 extern const EsRunKind *const es_run_kinds[ES_RUN_KINDS];
 
+extern void es_run_watermark(EsStore *store);
 extern void es_run_one(const EsRunKind *kind, const char *name, MemoryContext work,
 					   void (*next_transaction) (MemoryContext work));
 

@@ -6,6 +6,12 @@ CREATE PROCEDURE @extschema@.es_run(name text DEFAULT NULL)
 COMMENT ON PROCEDURE @extschema@.es_run(text) IS
     'Brings an async projection or a handler, or all that are due, up to the safe position, in transactions of its own. One that fails stops alone, and is due again after a while; another session''s is left to it. From a cron job, a client''s loop, or the worker. 25001 inside a transaction block';
 
+CREATE FUNCTION @extschema@.es_advance_watermark() RETURNS bigint
+    LANGUAGE c VOLATILE AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION @extschema@.es_advance_watermark() IS
+    'Writes the position of the last event at or below the safe position into the store''s table watermark, and returns it: copies of the store, logical subscribers and standbys, are read by position up to there. From the first call on, the worker and each es_run() without a name do so, too. For the store''s owner. 55000 on a logical subscriber';
+
 CREATE PROCEDURE @extschema@.es_wait(
     name text,
     "position" bigint DEFAULT NULL,

@@ -22,6 +22,8 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_attribute.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_subscription_rel.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "compat.h"
@@ -33,6 +35,7 @@
 #include "store.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -164,6 +167,9 @@ static const Table tables[] = {
 			{"from_schema", INT4OID, true},
 			{"function", TEXTOID, true},
 			{"search_path", TEXTOID, true}
+	}},
+	{"watermark", {
+			{"position", INT8OID, true}
 	}}
 };
 
@@ -221,6 +227,7 @@ es_store_init(void)
 	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(NAMESPACEOID, schema_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, schema_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(SUBSCRIPTIONRELMAP, schema_changed, (Datum) 0);
 }
 
 /*
@@ -253,6 +260,31 @@ read_layout(Oid relid, int *layout)
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 	return true;
+}
+
+/*
+ * Whether a subscription brings rows into the table, or a partition of it.
+ */
+static bool
+is_subscribed(Oid relid)
+{
+	Relation	rel = table_open(SubscriptionRelRelationId, AccessShareLock);
+	bool		found = false;
+	ListCell   *lc;
+
+	foreach(lc, find_all_inheritors(relid, NoLock, NULL))
+	{
+		ScanKeyData key;
+		SysScanDesc scan;
+
+		ScanKeyInit(&key, Anum_pg_subscription_rel_srrelid, BTEqualStrategyNumber, F_OIDEQ,
+					ObjectIdGetDatum(lfirst_oid(lc)));
+		scan = systable_beginscan(rel, SubscriptionRelSrrelidSrsubidIndexId, true, NULL, 1, &key);
+		found = found || HeapTupleIsValid(systable_getnext(scan));
+		systable_endscan(scan);
+	}
+	table_close(rel, AccessShareLock);
+	return found;
 }
 
 /*
@@ -438,6 +470,7 @@ look_up(EsStore *store)
 				 errhint("Install the newer version of the extension that made this store.")));
 	for (int i = 1; i < ES_STORE_TABLES; i++)
 		check_table(store, &tables[i], store->tables[i]);
+	store->subscribed = is_subscribed(store->events);
 }
 
 /*

@@ -17,7 +17,7 @@
 #define ES_STORE_LAYOUT		1
 
 /* How many of its tables the code reads; see store.c. */
-#define ES_STORE_TABLES		15
+#define ES_STORE_TABLES		16
 
 typedef struct EsStore
 {
@@ -31,6 +31,7 @@ typedef struct EsStore
 	Oid			sequence;		/* of positions */
 	Oid			tables[ES_STORE_TABLES];
 	Oid			subscriptions;	/* the view, whose rights make a consumer */
+	bool		subscribed;		/* logical replication brings the events */
 
 	struct EsLogShape *shape;	/* log_shape.c: of events; NULL until used */
 	LOCKTAG		floor;			/* floor.c: the lock taken last */

@@ -48,7 +48,7 @@ COMMENT ON FUNCTION @extschema@.es_check_store(name) IS
 CREATE FUNCTION @extschema@.es_store_tables() RETURNS name[]
     LANGUAGE sql IMMUTABLE
     SET search_path = pg_catalog, pg_temp
-    RETURN '{aggregates,deciders,deliveries,events,handlers,leases,projection_cursors,projection_definitions,rebuilds,renamed_types,snapshots,store,subscription_cursors,timers,upcasters}'::name[];
+    RETURN '{aggregates,deciders,deliveries,events,handlers,leases,projection_cursors,projection_definitions,rebuilds,renamed_types,snapshots,store,subscription_cursors,timers,upcasters,watermark}'::name[];
 
 COMMENT ON FUNCTION @extschema@.es_store_tables() IS
     'Internal: the names of a store''s tables';

@@ -205,7 +205,16 @@ BEGIN
         );
         CREATE INDEX timers_due_idx ON %1$I.timers (due);
         COMMENT ON TABLE %1$I.timers IS
-            'Events that are to be appended at a time; written by es_schedule(). due is "at", or after a failure when it is tried again'
+            'Events that are to be appended at a time; written by es_schedule(). due is "at", or after a failure when it is tried again';
+
+        -- No row before it is wanted: then it would collide with a publisher's.
+        CREATE TABLE %1$I.watermark (
+            one        boolean PRIMARY KEY DEFAULT true CHECK (one),
+            position   bigint NOT NULL,
+            updated_at timestamptz NOT NULL DEFAULT clock_timestamp()
+        );
+        COMMENT ON TABLE %1$I.watermark IS
+            'For copies of the store by replication: all events up to position arrive before this row says so; written by es_advance_watermark(), and from then on by es_run() and the worker'
     $ddl$, name);
 END
 $$;

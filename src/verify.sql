@@ -87,8 +87,10 @@ BEGIN
         SELECT format('the sequence is at %%s, the highest position is %%s; mend it with es_repair_sequence()',
                       last_value, $1)
           FROM %1$I.events_position_seq
-         WHERE $1 > CASE WHEN is_called THEN last_value ELSE last_value - 1 END $q$, store)
-        USING last_position
+         WHERE $1 > CASE WHEN is_called THEN last_value ELSE last_value - 1 END
+           -- a logical subscriber's stands still until it takes over
+           AND NOT EXISTS (SELECT FROM pg_subscription_rel WHERE srrelid = ANY ($2)) $q$, store)
+        USING last_position, ARRAY(SELECT @extschema@.es_events_tables(store))::oid[]
     LOOP
         RETURN NEXT;
     END LOOP;
@@ -112,7 +114,9 @@ BEGIN
                  UNION ALL
                 SELECT 'projection_cursors', 'projection', name, position FROM %1$I.projection_cursors
                  UNION ALL
-                SELECT 'rebuilds', 'the rebuild of', projection, position FROM %1$I.rebuilds)
+                SELECT 'rebuilds', 'the rebuild of', projection, position FROM %1$I.rebuilds
+                 UNION ALL
+                SELECT 'watermark', 'the mark', 'watermark', position FROM %1$I.watermark)
                c (relation, kind, name, position) ON c.position > h.head
          ORDER BY 1, 2 $q$, store)
         USING last_position

@@ -376,8 +376,8 @@ run_kind(const char *store, const EsRunKind *kind, MemoryContext round)
 }
 
 /*
- * Notes when the next timer or retry of the current store is due, and notifies
- * those who listen for new events.
+ * Notes when the next timer or retry of the current store is due, and tells of new
+ * events: copies by the watermark, and those who listen.
  */
 static void
 look_ahead(const char *name, MemoryContext round)
@@ -400,6 +400,7 @@ look_ahead(const char *name, MemoryContext round)
 	if (due != DT_NOEND)
 		next_round = Min(next_round, due - (es_clock_now() - GetCurrentTimestamp()));
 
+	es_run_watermark(store);
 	if (es_guc_notify)
 	{
 		int64		safe = es_floor_safe(store);

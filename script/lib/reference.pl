@@ -14,7 +14,7 @@ my @sections = (
 		es_repair_sequence es_current_store es_store_exists es_counters', 'operations.md' ],
 	[ 'Appending', 'es_append es_append_events es_import_event es_import_events' ],
 	[ 'Reading', '
-		es_read es_read_all es_stream_version es_head_position es_safe_position es_trace
+		es_read es_read_all es_stream_version es_head_position es_safe_position es_advance_watermark es_trace
 		es_cloudevent es_cloudevents' ],
 	[ 'State', '
 		es_create_aggregate es_alter_aggregate es_drop_aggregate es_load es_replay es_snapshot

@@ -70,6 +70,13 @@ $primary->safe_psql('postgres', q{SELECT es_create_aggregate('R', rules => '{"X"
 $primary->wait_for_catchup($standby);
 is($standby->safe_psql('postgres', q{SELECT state FROM es_load('R-1')}), '{"n": 10}', 'a changed definition arrives');
 
+# With a watermark the standby is read by position, up to what a prepared transaction holds.
+$primary->safe_psql('postgres', 'SELECT es_advance_watermark()');
+$primary->wait_for_catchup($standby);
+is($standby->safe_psql('postgres', 'SELECT es_safe_position()'), 26, 'the safe position of a standby is the watermark');
+is($standby->safe_psql('postgres', 'SELECT count(*), max(position) FROM es_read_all()'), '26|26', 'es_read_all() goes up to there');
+is($standby->safe_psql('postgres', 'SELECT count(*) FROM es_read_all(26)'), 0, 'and not beyond');
+
 # Promotion
 my $events = q{SELECT md5(string_agg(e::text, ',' ORDER BY position)) FROM es.events e};
 my $before = $primary->safe_psql('postgres', $events);

@@ -88,6 +88,9 @@ is(sql(q(SELECT count(*) FROM effects WHERE type = 'held back')), '0', 'not past
 $blocker->query_safe('ROLLBACK');
 comes(q(SELECT count(*) = 1 FROM effects WHERE type = 'held back'), 'but as soon as it is not');
 $blocker->quit;
+is(sql(q(SELECT count(*) FROM es.watermark)), '0', 'it keeps no watermark that nobody wants');
+sql(q(SELECT es_advance_watermark(); SELECT es_append('A-1', 'marked')));
+comes(q(SELECT position = es_head_position() FROM es.watermark), 'but advances one that was begun');
 # With nothing to do it sleeps; what appends nothing does not wake it.
 sub switches
 {
