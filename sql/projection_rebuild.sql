@@ -232,7 +232,37 @@ SELECT es_resume_projection('shop');
 SELECT id FROM customers ORDER BY id;
 SELECT * FROM es_verify_projection('shop');
 
--- A table that was dropped and made again isn't the projection's
+-- A table that was dropped and made again isn't the projection's; this session planned the script before, another didn't
+SELECT es_create_projection('inline', 'INSERT INTO nothing SELECT position FROM new_events', '{nothing}', types => '{Nothing}');
+SELECT es_append('Nothing', 'Nothing');
+BEGIN;
+ALTER TABLE seen RENAME TO was;
+CREATE TABLE seen (stream text, version bigint, type text);
+DROP TABLE nothing;
+CREATE TABLE nothing (n int);
+COMMIT;
+SELECT es_append('Nothing', 'Nothing');
+CALL es_run('seen');
+SELECT last_error FROM rebuild_events.projections WHERE name = 'seen';
+\set VERBOSITY sqlstate
+CALL es_rebuild('seen');
+SELECT * FROM es_verify_projection('seen');
+\set VERBOSITY default
+\c -
+\set SHOW_CONTEXT never
+SET search_path = rebuilt, public;
+SET eventsourcing.store = 'rebuild_events';
+SELECT es_append('Nothing', 'Nothing');
+SELECT count(*) FROM nothing;
+SELECT es_drop_projection('inline');
+CALL es_run('seen');
+SELECT count(*) FROM seen;
+-- it gets its table back
+DROP TABLE seen;
+ALTER TABLE was RENAME TO seen;
+CALL es_run('seen');
+SELECT * FROM es_verify_projection('seen');
+-- dropped for good
 DROP TABLE seen;
 CREATE TABLE seen (stream text, version bigint, type text);
 \set VERBOSITY sqlstate

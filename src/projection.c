@@ -231,7 +231,7 @@ get_name(FunctionCallInfo fcinfo)
  * projection's: a rebuild would apply its history to it once more.
  */
 static void
-check_targets(EsScript *script, ArrayType *tables)
+check_targets(EsScript *script, const EsProjection *projection)
 {
 	bool		only_inserts;
 	ListCell   *lc;
@@ -239,12 +239,8 @@ check_targets(EsScript *script, ArrayType *tables)
 	foreach(lc, es_script_targets(script, &only_inserts))
 	{
 		Oid			target = lfirst_oid(lc);
-		Oid		   *oids = (Oid *) ARR_DATA_PTR(tables);
-		bool		found = false;
 
-		for (int i = 0; i < ArrayGetNItems(ARR_NDIM(tables), ARR_DIMS(tables)); i++)
-			found = found || oids[i] == target;
-		if (!found)
+		if (!es_projection_has_table(projection, target))
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("the script changes \"%s\", which is not one of the projection's tables",
@@ -296,8 +292,8 @@ es_create_projection(PG_FUNCTION_ARGS)
 	projection.body.types = PG_ARGISNULL(3) ? NULL : get_list(fcinfo, 3, "types");
 	projection.tables = get_list(fcinfo, 2, "tables");
 	check_tables(store, projection.tables);
-	script = es_projection_prepare(store, name, &projection.body, 1);
-	check_targets(script, projection.tables);
+	script = es_projection_parse(store, name, &projection.body);
+	check_targets(script, &projection);
 	es_script_free(script);
 
 	if (!es_projection_insert(store, &projection))
@@ -351,8 +347,8 @@ es_alter_projection(PG_FUNCTION_ARGS)
 			NULL : get_list(fcinfo, 2, "types");
 	if (!PG_ARGISNULL(3))
 		body.granularity = text_to_cstring(PG_GETARG_TEXT_PP(3));
-	script = es_projection_prepare(store, name, &body, 1);
-	check_targets(script, projection->tables);
+	script = es_projection_parse(store, name, &body);
+	check_targets(script, projection);
 	es_script_free(script);
 
 	/* every event is handled by the one definition or by the other */

@@ -9,6 +9,7 @@
 #define ES_PROJECTION_H
 
 #include "log.h"
+#include "nodes/parsenodes.h"
 #include "script.h"
 #include "utils/array.h"
 #include "utils/snapshot.h"
@@ -75,14 +76,18 @@ extern void es_projection_set_next_body(EsStore *store, const char *name,
 extern bool es_projection_insert(EsStore *store, const EsProjection *projection);
 extern void es_projection_insert_cursor(EsStore *store, const char *name,
 										int64 position);
+extern bool es_projection_has_table(const EsProjection *projection, Oid relid);
 extern void es_projection_delete(EsStore *store, const char *name);
 extern bool es_projection_is_last_inline(EsStore *store, const char *name);
 
 /* projection_slice.c */
+extern EsScript *es_projection_parse(EsStore *store, const char *name,
+									 const EsProjectionBody *body);
 extern EsScript *es_projection_prepare(EsStore *store, const char *name,
 									   const EsProjectionBody *body, int expected);
 extern bool es_projection_is(const EsScript *script, const char *name,
 							 const EsProjectionBody *body, int expected);
+extern void es_projection_check_query(Query *query, const char *query_string);
 extern EsSlice *es_slice_begin(EsStore *store, EsScript *script, ArrayType *types,
 							   int64 after);
 extern int	es_slice_read(EsSlice *slice, int64 upto, int max_count, bool snapshot);

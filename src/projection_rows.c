@@ -187,6 +187,23 @@ es_projection_get(EsStore *store, const char *name, EsVisibility visibility)
 }
 
 /*
+ * Whether a table is one of a projection's.
+ */
+bool
+es_projection_has_table(const EsProjection *projection, Oid relid)
+{
+	Oid		   *tables = (Oid *) ARR_DATA_PTR(projection->tables);
+	int			count = ArrayGetNItems(ARR_NDIM(projection->tables), ARR_DIMS(projection->tables));
+
+	for (int i = 0; i < count; i++)
+	{
+		if (tables[i] == relid)
+			return true;
+	}
+	return false;
+}
+
+/*
  * Raises 42704.
  */
 void

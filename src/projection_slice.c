@@ -11,8 +11,11 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "parser/parsetree.h"
 #include "projection.h"
 #include "upcast.h"
+#include "utils/lsyscache.h"
 
 static EsScriptSource
 make_source(const char *name, const EsProjectionBody *body, int expected)
@@ -29,15 +32,98 @@ make_source(const char *name, const EsProjectionBody *body, int expected)
 }
 
 /*
- * Returns the script of a projection, for runs of about so many events.
+ * Returns the script of a projection that is being defined.
+ */
+EsScript *
+es_projection_parse(EsStore *store, const char *name, const EsProjectionBody *body)
+{
+	EsScriptSource source = make_source(name, body, 1);
+
+	return es_script_prepare(store, &source);
+}
+
+/*
+ * Raises 42P01: a projection would change a table that is only called like one
+ * of its own.
+ */
+static void
+raise_stranger(const char *projection, Oid relid)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_TABLE),
+			 errmsg("\"%s\" is not a table of projection \"%s\"",
+					get_rel_name(relid), projection),
+			 errdetail("It got the name of one since the projection was created, and lacks what that table held."),
+			 errhint("Call es_drop_projection(), and create the projection again; or give the table that it was created for its name back.")));
+}
+
+/*
+ * Returns the script of a projection, for runs of about so many events.  Raises
+ * 42P01 where a name in it has come to mean another table since the projection
+ * was defined.
  */
 EsScript *
 es_projection_prepare(EsStore *store, const char *name, const EsProjectionBody *body,
 					  int expected)
 {
 	EsScriptSource source = make_source(name, body, expected);
+	EsProjection *projection = es_projection_get(store, name, ES_SEE_ALL);
+	EsScript   *script = es_script_prepare(store, &source);
+	bool		only_inserts;
+	ListCell   *lc;
 
-	return es_script_prepare(store, &source);
+	foreach(lc, es_script_targets(script, &only_inserts))
+	{
+		Oid			target = lfirst_oid(lc);
+
+		if (projection == NULL || es_projection_has_table(projection, target))
+			continue;
+		es_script_free(script);
+		raise_stranger(name, target);
+	}
+	return script;
+}
+
+static bool
+stranger_walker(Node *node, void *arg)
+{
+	EsProjection *projection = arg;
+
+	if (node == NULL)
+		return false;
+	if (IsA(node, Query))
+	{
+		Query	   *query = (Query *) node;
+
+		if (query->commandType != CMD_SELECT && query->resultRelation > 0)
+		{
+			Oid			target = rt_fetch(query->resultRelation, query->rtable)->relid;
+
+			if (!es_projection_has_table(projection, target))
+				raise_stranger(projection->name, target);
+		}
+		return query_tree_walker(query, stranger_walker, arg, 0);
+	}
+	return expression_tree_walker(node, stranger_walker, arg);
+}
+
+/*
+ * Called before any query is planned.  Raises 42P01 where it is a statement of a
+ * projection that is running, was understood anew because its table is gone, and
+ * now changes another one.
+ */
+void
+es_projection_check_query(Query *query, const char *query_string)
+{
+	const char *name;
+	EsStore    *store = es_script_planning(query_string, &name);
+	EsProjection *projection;
+
+	if (store == NULL)
+		return;
+	projection = es_projection_get(store, name, ES_SEE_ALL);
+	if (projection != NULL)
+		(void) stranger_walker((Node *) query, projection);
 }
 
 /*

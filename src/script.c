@@ -413,6 +413,28 @@ es_script_targets(const EsScript *script, bool *only_inserts)
 }
 
 /*
+ * Returns the store of the projection that is running, and its name, where the
+ * query that is about to be planned is one of its own statements, not one of a
+ * function that it calls; else NULL.
+ */
+EsStore *
+es_script_planning(const char *query_string, const char **name)
+{
+	ListCell   *lc;
+
+	if (innermost == NULL || innermost->script->source.kind != ES_SCRIPT_PROJECTION)
+		return NULL;
+	foreach(lc, SPI_plan_get_plan_sources(innermost->script->plan))
+	{
+		CachedPlanSource *source = lfirst(lc);
+
+		if (source->query_string == query_string)
+			return es_script_projection(name);
+	}
+	return NULL;
+}
+
+/*
  * Whether the script's own statements update rows.
  */
 bool

@@ -49,6 +49,7 @@ extern void es_script_run(EsScript *script, int nevents, const EsEvent *events);
 extern int	es_script_failed_at(void);
 extern void es_script_free(EsScript *script);
 extern EsStore *es_script_projection(const char **name);
+extern EsStore *es_script_planning(const char *query_string, const char **name);
 extern void es_script_check_append(void);
 
 /* Events that are kept until they are run, in one memory context. */

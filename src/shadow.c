@@ -140,6 +140,7 @@ redirect_walker(Node *node, void *arg)
 static PlannedStmt *
 plan(Query *query, const char *query_string, int options, ParamListInfo params)
 {
+	es_projection_check_query(query, query_string);
 	if (active != NULL)
 		(void) redirect_walker((Node *) query, NULL);
 	return (next_planner != NULL ? next_planner : standard_planner)
