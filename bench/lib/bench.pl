@@ -11,6 +11,7 @@ use Time::HiRes qw(time);
 
 use Bench::Catalog;
 use Bench::Cost;
+use Bench::Load;
 use Bench::Report;
 use Bench::Run;
 use Bench::Server;
@@ -21,10 +22,10 @@ $Bench::Catalog::DIR = "$FindBin::Bin/..";
 my $command = $ENV{BENCH_COMMAND} // "bench/run @ARGV";
 
 my %option = (seconds => 1, pin => 1);
-GetOptions(\%option, 'quick', 'cost', 'list', 'pin!', 'growth:i', 'rounds=i', 'seconds=i', 'out=s', 'render=s',
+GetOptions(\%option, 'quick', 'cost', 'list', 'pin!', 'growth:i', 'load:i', 'rounds=i', 'seconds=i', 'out=s', 'render=s',
     'workload=s@', 'contestant=s@') && !@ARGV
     or exit 2;
-$option{rounds} //= $option{quick} ? 2 : 7;
+$option{rounds} //= $option{quick} ? 2 : defined $option{load} ? 5 : 7;
 
 $Bench::Server::PIN = $option{pin};
 
@@ -245,6 +246,11 @@ if ($option{cost}) {
     $results = results();
     $results->{cost} = $costs;
     $name = 'cost';
+} elsif (defined $option{load}) {
+    my $load = load($option{load} || 10_000_000, $option{rounds}, $option{seconds});
+    $results = results();
+    $results->{load} = $load;
+    $name = 'load';
 } else {
     say 'filling the stores';
     my @plan = plan() or die "nothing to do\n";

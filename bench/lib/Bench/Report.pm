@@ -3,7 +3,7 @@
 package Bench::Report;
 use v5.36;
 use Exporter 'import';
-our @EXPORT = qw(median summarise write_report);
+our @EXPORT = qw(median number summarise write_report);
 
 use JSON::PP;
 use List::Util qw(first max uniq);
@@ -65,6 +65,7 @@ sub markdown ($results, @charts) {
         $text .= table($workload);
     }
     $text .= cost_table($results->{cost}) if $results->{cost};
+    $text .= load_table($results->{load}) if $results->{load};
     $text .= "Skipped:\n\n" . join('', map { "- $_\n" } $results->{skipped}->@*) . "\n"
       if $results->{skipped}->@*;
     $text .= join '', map { sprintf "![%s](%s)\n", m{([^/-]+)\.svg$}, m{([^/]+)$} } @charts;
@@ -126,6 +127,19 @@ sub cost_table ($costs) {
         $text .= "\n";
     }
     return $text;
+}
+
+sub load_table ($rows) {
+    my $text = row('under load', 'call', 'without', 'with', 'ratio', 'longest') . row('---', '---', ('---:') x 4);
+    my $situation = '';
+    for my $row (@$rows) {
+        my $title = $row->{situation} eq $situation ? '' : $row->{situation};
+        $situation = $row->{situation};
+        $text .= defined $row->{text} ? row($title, $row->{call}, '', $row->{text}, '', '')
+          : row($title, $row->{call}, (map { number(1000 * $row->{$_}) . ' µs' } qw(base load)),
+            sprintf('**%.2f**', $row->{ratio}), number($row->{longest}) . ' ms');
+    }
+    return "$text\n";
 }
 
 #

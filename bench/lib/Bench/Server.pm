@@ -97,9 +97,26 @@ sub bind_backends ($cpus) {
     return;
 }
 
-# One run.  Returns { transactions, tps, ms } or { error }.
+# The longest of the calls that pgbench has logged below this prefix, in ms; the
+# files go.
+sub longest_call ($prefix) {
+    my $longest = 0;
+    for my $file (glob "$prefix.*") {
+        open my $in, '<', $file or die "$file: $!\n";
+        while (my $line = <$in>) {
+            my $most = (split ' ', $line)[2] / 1000;
+            $longest = $most if $most > $longest;
+        }
+        unlink $file;
+    }
+    return $longest;
+}
+
+# One run.  Returns { transactions, tps, ms } or { error }; with longest => 1 also
+# the longest call's time.
 sub pgbench (%run) {
     my $variables = $run{variables};
+    my $log = "$ENV{BENCH_TMP}/log";
     my @options = $run{calls} ? ('-t', $run{calls}) : ('-T', $run{seconds});
     # A single client and its backend take turns.  On two CPUs, waking the other
     # one up costs a virtual machine more than most of what is measured here, and
@@ -112,6 +129,7 @@ sub pgbench (%run) {
         (defined $one ? ('taskset', '-c', $one) : ()),
         "$ENV{BINDIR}/pgbench", '-n', '-M', $run{protocol} // 'prepared', '-f', $run{script},
         '-c', $run{clients}, '-j', $run{clients} > 1 ? 2 : 1, @options, ($run{at} ? ('-R', $run{at}) : ()),
+        ($run{longest} ? ('-l', "--log-prefix=$log") : ()),
         (map { ('-D', "$_=$variables->{$_}") } sort keys %$variables), $run{database});
     bind_backends($all) if defined $one;
     my ($transactions) = $output =~ /^number of transactions actually processed: (\d+)/m;
@@ -120,7 +138,8 @@ sub pgbench (%run) {
         my ($error) = survived($output) =~ /((?:error|fatal):.*)/i;
         return { error => $error // "pgbench printed: $output" };
     }
-    return { transactions => $transactions, tps => $tps, ms => 1000 * $run{clients} / $tps };
+    return { transactions => $transactions, tps => $tps, ms => 1000 * $run{clients} / $tps,
+        ($run{longest} ? (longest => longest_call($log)) : ()) };
 }
 
 1;
