@@ -46,6 +46,11 @@ CALL es_run();
 SELECT * FROM async_totals ORDER BY stream;
 RESET default_transaction_isolation;
 
+-- One with nothing to do is not even locked
+SELECT xmax AS before FROM async_events.projection_cursors WHERE name = 'totals' \gset
+CALL es_run();
+SELECT xmax = :'before' AS untouched FROM async_events.projection_cursors WHERE name = 'totals';
+
 -- A failure: what is before it is taken in, it is noted, others go on
 CREATE TABLE async_log (n serial, type text);
 SELECT es_create_projection('log', 'INSERT INTO async_log (type) SELECT type FROM new_events ORDER BY position',

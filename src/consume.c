@@ -247,7 +247,7 @@ es_fetch(PG_FUNCTION_ARGS)
 	es_subscription_check_right(store, ACL_UPDATE, "consume a subscription");
 
 	InitMaterializedSRF(fcinfo, 0);
-	if (es_subscription_is_idle(store, name, PG_INT64_MAX))
+	if (es_subscription_is_idle(store, name, ES_UPTO_SETTLED))
 		return (Datum) 0;
 
 	sub = es_subscription_lock(store, name);
@@ -257,7 +257,7 @@ es_fetch(PG_FUNCTION_ARGS)
 				 errmsg("subscription \"%s\" is a handler", text_to_cstring(name)),
 				 errhint("It consumes its events itself: CALL es_run(%s), or have the worker do it.",
 						 quote_literal_cstr(text_to_cstring(name)))));
-	deliveries = es_delivery_take(sub, PG_GETARG_INT32(2), PG_INT64_MAX);
+	deliveries = es_delivery_take(sub, PG_GETARG_INT32(2), ES_UPTO_SETTLED);
 	if (deliveries->n == 0)
 		return (Datum) 0;
 

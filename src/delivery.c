@@ -310,7 +310,7 @@ static void
 take_new(EsSubscription *sub, HTAB *busy, int max_count, int64 upto,
 		 EsDeliveries *result)
 {
-	int64		limit = Min(es_read_limit(sub->store, sub->taken), upto);
+	int64		limit = es_subscription_limit(sub->store, sub->taken, upto);
 	int64		taken = sub->taken;
 	int64		budget = (int64) max_count * READ_AHEAD;
 	int64		window = WINDOW_FIRST;

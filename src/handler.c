@@ -27,6 +27,7 @@
 #include "consume.h"
 #include "context.h"
 #include "delivery.h"
+#include "floor.h"
 #include "fmgr.h"
 #include "handler.h"
 #include "miscadmin.h"
@@ -252,7 +253,8 @@ run_deliveries(EsSubscription *sub, Run *run)
 
 /*
  * Takes a handler one batch forward, within the current transaction, with new
- * events up to a position.  Returns whether there was anything to do, and nobody else was doing it.
+ * events up to a position.  Returns whether there was anything to do, and nobody
+ * else was doing it.
  */
 static bool
 step(EsStore *store, const char *name, int64 upto, void **state)
@@ -301,18 +303,26 @@ due(EsStore *store)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	List	   *names = NIL;
+	int64		upto = 0;
 	uint64		n;
 	SPITupleTable *handlers;
 
 	SPI_connect();
 	n = es_store_execute(store, &names_query, NULL, NULL);
 	handlers = SPI_tuptable;
+
+	/* asked once for all of them: it costs more than to look at a cursor */
+	if (n > 0)
+	{
+		es_floor_check(store);
+		upto = es_floor_safe(store);
+	}
 	for (uint64 row = 0; row < n; row++)
 	{
 		char	   *name = SPI_getvalue(handlers->vals[row], handlers->tupdesc, 1);
 		MemoryContext spi;
 
-		if (es_subscription_is_idle(store, cstring_to_text(name), PG_INT64_MAX))
+		if (es_subscription_is_idle(store, cstring_to_text(name), upto))
 			continue;
 		spi = MemoryContextSwitchTo(caller);
 		names = lappend(names, pstrdup(name));

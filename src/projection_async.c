@@ -20,6 +20,7 @@
 #include "catalog/pg_type.h"
 #include "clock.h"
 #include "executor/spi.h"
+#include "floor.h"
 #include "projection.h"
 #include "run.h"
 #include "utils/builtins.h"
@@ -36,7 +37,8 @@ typedef struct Async
 } Async;
 
 static const EsQuery select_due = {
-	"SELECT d.name FROM {es}.projection_definitions d"
+	"SELECT d.name, c.position, d.state OPERATOR(pg_catalog.=) 'building'"
+	" FROM {es}.projection_definitions d"
 	" JOIN {es}.projection_cursors c ON c.name OPERATOR(pg_catalog.=) d.name"
 	" WHERE d.mode OPERATOR(pg_catalog.=) 'async' AND d.state OPERATOR(pg_catalog.<>) 'paused'"
 	" AND (c.retry_at IS NULL OR c.retry_at OPERATOR(pg_catalog.<=) $1)"
@@ -67,15 +69,26 @@ due(EsStore *store)
 	MemoryContext caller = CurrentMemoryContext;
 	Datum		now = TimestampTzGetDatum(es_clock_now());
 	List	   *names = NIL;
+	int64		upto = 0;
 	uint64		count;
+	SPITupleTable *rows;
 
 	SPI_connect();
 	count = es_store_execute(store, &select_due, &now, NULL);
+	rows = SPI_tuptable;
+	if (count > 0)
+		upto = es_floor_safe(store);
 	for (uint64 i = 0; i < count; i++)
 	{
-		char	   *name = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
-		MemoryContext oldcontext = MemoryContextSwitchTo(caller);
+		char	   *name = SPI_getvalue(rows->vals[i], rows->tupdesc, 1);
+		bool		isnull;
+		int64		position = DatumGetInt64(SPI_getbinval(rows->vals[i], rows->tupdesc, 2, &isnull));
+		bool		building = DatumGetBool(SPI_getbinval(rows->vals[i], rows->tupdesc, 3, &isnull));
+		MemoryContext oldcontext;
 
+		if (position >= upto && !building)
+			continue;
+		oldcontext = MemoryContextSwitchTo(caller);
 		names = lappend(names, pstrdup(name));
 		MemoryContextSwitchTo(oldcontext);
 	}

@@ -259,9 +259,19 @@ es_subscription_position(EsStore *store, text *name)
 }
 
 /*
- * Whether there is nothing to take up to a position at the moment, as far as can be told without
- * a lock: what an idle consumer asks every time costs no write.  Raises 42704
- * where there is no such subscription.
+ * Returns the position up to which a subscription may take from the log: upto,
+ * if that is known to be settled, or what es_read_limit() says.
+ */
+int64
+es_subscription_limit(EsStore *store, int64 taken, int64 upto)
+{
+	return upto == ES_UPTO_SETTLED ? es_read_limit(store, taken) : upto;
+}
+
+/*
+ * Whether there is nothing to take up to a position at the moment, as far as can
+ * be told without a lock: what an idle consumer asks every time costs no write.
+ * Raises 42704 where there is no such subscription.
  */
 bool
 es_subscription_is_idle(EsStore *store, text *name, int64 upto)
@@ -279,7 +289,7 @@ es_subscription_is_idle(EsStore *store, text *name, int64 upto)
 	taken = DatumGetInt64(es_result_value(0, 1, &isnull));
 	due = DatumGetBool(es_result_value(0, 2, &isnull));
 	SPI_finish();
-	return !due && (upto <= taken || es_read_limit(store, taken) <= taken);
+	return !due && es_subscription_limit(store, taken, upto) <= taken;
 }
 
 bool

@@ -13,6 +13,9 @@
 #include "utils/acl.h"
 #include "utils/array.h"
 
+/* as the position up to which events are to be taken: what is settled now */
+#define ES_UPTO_SETTLED		PG_INT64_MAX
+
 /* A subscription, its row locked by the current transaction. */
 typedef struct EsSubscription
 {
@@ -72,6 +75,7 @@ extern void es_subscription_raise_unknown(text *name);
 extern EsSubscription *es_subscription_lock(EsStore *store, text *name);
 extern EsSubscription *es_subscription_try_lock(EsStore *store, text *name);
 extern int64 es_subscription_position(EsStore *store, text *name);
+extern int64 es_subscription_limit(EsStore *store, int64 taken, int64 upto);
 extern bool es_subscription_is_idle(EsStore *store, text *name, int64 upto);
 extern void es_subscription_fail(EsSubscription *sub, EsDelivery *delivery,
 								 int64 retry_in, bool park, char *error);
