@@ -29,6 +29,8 @@ CREATE TEMP TABLE wanted (name text, volatility text, arguments text, result tex
 INSERT INTO wanted VALUES
     ($$es_ack$$, 'volatile',
      $$subscription text, consumer text, positions bigint[]$$, $$bigint$$),
+    ($$es_advance_watermark$$, 'volatile',
+     '', 'bigint'),
     ($$es_alter_aggregate$$, 'volatile',
      $$category text, snapshot_every int DEFAULT NULL, snapshots_kept int DEFAULT NULL, code_version int DEFAULT NULL$$, $$void$$),
     ($$es_alter_projection$$, 'volatile',

@@ -82,6 +82,7 @@ INSERT INTO attempts VALUES
     ('es_reset_subscription', 'co', $$SELECT es_reset_subscription('sub', 0)$$),
     ('es_unpark', 'co', $$SELECT es_unpark('sub')$$),
     -- owning
+    ('es_advance_watermark', 'o', $$SELECT es_advance_watermark()$$),
     ('es_alter_aggregate', 'o', $$SELECT es_alter_aggregate('Order', 10)$$),
     ('es_alter_projection', 'o', $$SELECT es_alter_projection('model', types => '{A}')$$),
     ('es_capture', 'o', $$SELECT es_capture('own.customer', 'Customer', 'id')$$),
