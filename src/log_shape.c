@@ -31,6 +31,7 @@
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
+#include "commands/trigger.h"
 #include "compat.h"
 #include "guard.h"
 #include "guc.h"
@@ -220,6 +221,7 @@ static const char *
 check_table(Relation rel, EsLogShape * shape)
 {
 	const char *obstacle;
+	TriggerDesc *triggers;
 
 	if (rel->rd_rel->relkind != RELKIND_RELATION)
 		return "it is not a plain table";
@@ -231,7 +233,12 @@ check_table(Relation rel, EsLogShape * shape)
 		return "it has rules";
 	obstacle = check_columns(RelationGetDescr(rel));
 	if (obstacle == NULL)
-		obstacle = check_triggers(rel->trigdesc, shape);
+	{
+		/* a copy: to look a function up may rebuild the relcache entry */
+		triggers = CopyTriggerDesc(rel->trigdesc);
+		obstacle = check_triggers(triggers, shape);
+		FreeTriggerDesc(triggers);
+	}
 	if (obstacle == NULL)
 		obstacle = check_indexes(rel, shape);
 	return obstacle;
