@@ -207,6 +207,11 @@ CREATE TRIGGER z_fire AFTER INSERT ON shop_events.events FOR EACH STATEMENT EXEC
 SELECT es_append_events('Fire-1', '[{"type": "between"}, {"type": "and"}]');
 DROP TRIGGER a_fire ON shop_events.events;
 DROP TRIGGER z_fire ON shop_events.events;
+-- the trigger's function is for the events alone
+CREATE TABLE shop_events.astray ();
+CREATE TRIGGER astray AFTER INSERT ON shop_events.astray REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION es_project();
+INSERT INTO shop_events.astray DEFAULT VALUES;
+DROP TABLE shop_events.astray;
 -- a replica of another server gets its read models from there
 SET session_replication_role = replica;
 SELECT es_append('Fire-1', 'replica');

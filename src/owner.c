@@ -250,7 +250,8 @@ es_owner_function(EsStore *store, const char *signature, EsFunctionKind kind,
 		return known->function;
 
 	function = find_function(store, signature);
-	if (!OidIsValid(function))
+	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	if (!HeapTupleIsValid(tuple))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FUNCTION),
 				 errmsg("function %s does not exist", signature),
@@ -258,10 +259,6 @@ es_owner_function(EsStore *store, const char *signature, EsFunctionKind kind,
 				 errhint("Create it again, or define anew what uses it.")));
 	if (object_aclcheck(ProcedureRelationId, function, store->owner, ACL_EXECUTE) != ACLCHECK_OK)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, signature);
-
-	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for function %s", signature);
 	fits = fits_kind((Form_pg_proc) GETSTRUCT(tuple), kind);
 	check_function_owner(store, ((Form_pg_proc) GETSTRUCT(tuple))->proowner, signature);
 	ReleaseSysCache(tuple);

@@ -472,8 +472,11 @@ es_project(PG_FUNCTION_ARGS)
 	/* not the current one: a table may be captured into another */
 	store = es_store_named(get_namespace_name(RelationGetNamespace(trigdata->tg_relation)));
 	if (store->events != RelationGetRelid(trigdata->tg_relation))
-		elog(ERROR, "\"%s\" is not the events table of a store",
-			 RelationGetRelationName(trigdata->tg_relation));
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("\"%s\" is not the events table of a store",
+						RelationGetRelationName(trigdata->tg_relation)),
+				 errhint("Drop the trigger: es_create_projection() puts it where it belongs.")));
 	nevents = tuplestore_tuple_count(trigdata->tg_newtable);
 	entry = get_inlines(store);
 	if (nevents == 0 || entry->count == 0)

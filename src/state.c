@@ -101,16 +101,6 @@ es_state_create(Jsonb *initial, MemoryContext parent)
 	return state;
 }
 
-/* Replaces the value by a copy of this one. */
-void
-es_state_set(EsState *state, Jsonb *value)
-{
-	MemoryContextDelete(state->mcxt);
-	reset_memory(state);
-	set_root(state, copy_jsonb(value, state->mcxt));
-	state->changed = false;
-}
-
 void
 es_state_destroy(EsState *state)
 {

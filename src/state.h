@@ -118,7 +118,7 @@ typedef struct EsState
 	Size		limit;			/* compact when used exceeds this */
 	Size		size;			/* of the value as jsonb when last written */
 	Jsonb	   *jsonb;			/* the value in mcxt, NULL if changed since */
-	bool		changed;		/* since es_state_get() or es_state_set() */
+	bool		changed;		/* since es_state_get() */
 	EsNode		root;
 } EsState;
 
@@ -136,7 +136,6 @@ typedef struct EsCursor
 
 /* state.c: the life of a state */
 extern EsState *es_state_create(Jsonb *initial, MemoryContext parent);
-extern void es_state_set(EsState *state, Jsonb *value);
 extern Jsonb *es_state_get(EsState *state);
 extern bool es_state_changed(EsState *state);
 extern void es_state_destroy(EsState *state);
