@@ -154,8 +154,10 @@ es_run_one(const EsRunKind *kind, const char *name, MemoryContext work,
 void
 es_run_watermark(EsStore *store)
 {
-	if (!store->subscribed && es_watermark_get(store) >= 0)
-		(void) es_watermark_set(store, es_floor_safe(store));
+	int64		before = store->subscribed ? -1 : es_watermark_get(store);
+
+	if (before >= 0)
+		(void) es_watermark_advance(store, before, es_floor_safe(store));
 }
 
 /*
@@ -174,7 +176,7 @@ es_advance_watermark(PG_FUNCTION_ARGS)
 				 errmsg("event store \"%s\" is a logical subscriber, whose watermark the publisher advances",
 						NameStr(store->name)),
 				 errhint("Run SELECT es_advance_watermark() there.")));
-	PG_RETURN_INT64(es_watermark_set(store, es_floor_safe(store)));
+	PG_RETURN_INT64(es_watermark_advance(store, es_watermark_get(store), es_floor_safe(store)));
 }
 
 /*

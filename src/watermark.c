@@ -81,14 +81,13 @@ es_watermark_get(EsStore *store)
 }
 
 /*
- * Sets the watermark to the last event that is at or below the safe position, and
- * returns it.
+ * Takes the watermark from where it was, -1 for nowhere, on to the last event that
+ * is at or below the safe position, and returns that.
  */
 int64
-es_watermark_set(EsStore *store, int64 safe)
+es_watermark_advance(EsStore *store, int64 before, int64 safe)
 {
 	int64		last = es_log_last_position(store, safe);
-	int64		before = es_watermark_get(store);
 	Datum		value = Int64GetDatum(last);
 
 	if (last <= before)

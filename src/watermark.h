@@ -11,7 +11,7 @@
 #include "store.h"
 
 extern int64 es_watermark_get(EsStore *store);
-extern int64 es_watermark_set(EsStore *store, int64 safe);
+extern int64 es_watermark_advance(EsStore *store, int64 before, int64 safe);
 extern int64 es_watermark_of_standby(EsStore *store);
 extern int64 es_watermark_of_subscriber(EsStore *store);
 
