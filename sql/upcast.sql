@@ -227,14 +227,26 @@ SELECT version, type FROM es_read_all(types => '{A}');
 SELECT version, type FROM es_read_all(types => '{B,B}');
 SELECT version, type FROM es_read_all(types => '{A,X,NULL}');
 SELECT version, type FROM es_read_all(types => '{}');
--- no circles, no second name
-SELECT es_rename_type('C', 'A');
-SELECT es_rename_type('C', 'B');
-SELECT es_rename_type('C', 'C');
-SELECT es_rename_type('X', 'X');
+-- no second name
 SELECT es_rename_type('A', 'B');
 SELECT es_rename_type('A', 'D');
 SELECT es_rename_type('B', 'D');
+-- back to a name that it had, without a circle
+SELECT es_rename_type('C', 'A');
+SELECT version, type FROM es_read('Ren-1');
+SELECT es_rename_type('A', 'C');
+SELECT version, type FROM es_read('Ren-1');
+SELECT es_rename_type('C', 'B');
+SELECT version, type FROM es_read('Ren-1');
+-- taken back, one by one
+SELECT es_rename_type('C', 'C');
+SELECT version, type FROM es_read('Ren-1');
+SELECT es_rename_type('A', 'A');
+SELECT version, type FROM es_read('Ren-1');
+SELECT es_rename_type('C', 'C');
+SELECT es_rename_type('X', 'X');
+SELECT es_rename_type('A', 'B');
+SELECT es_rename_type('B', 'C');
 SELECT es_rename_type('C', 'D');
 SELECT version, type FROM es_read('Ren-1');
 -- upcasters go along, whatever name they were made for

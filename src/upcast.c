@@ -143,6 +143,11 @@ static const EsQuery lock_registry = {
 	0, {0}
 };
 
+static const EsQuery delete_rename = {
+	"DELETE FROM {es}.renamed_types WHERE old_type OPERATOR(pg_catalog.=) $1",
+	1, {TEXTOID}
+};
+
 static const EsQuery insert_rename = {
 	"INSERT INTO {es}.renamed_types (old_type, new_type) VALUES ($1, $2)",
 	2, {TEXTOID, TEXTOID}
@@ -658,7 +663,42 @@ es_drop_upcaster(PG_FUNCTION_ARGS)
 }
 
 /*
+ * Raises unless the type that is called "old" today can take the name of another
+ * one, or a new name.
+ */
+static void
+check_rename(EventType *from, EventType *to, const char *old, const char *new)
+{
+	if (from != NULL && strcmp(from->name, old) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("event type \"%s\" was renamed before", old),
+				 errdetail("It is read as \"%s\".", from->name),
+				 errhint("Rename \"%s\", and \"%s\" goes with it; or take back that it was renamed, with es_rename_type(%s, %s).",
+						 from->name, old, quote_literal_cstr(old), quote_literal_cstr(old))));
+	if (from == to)
+		return;
+
+	/* of two upcasters from one schema, which would be meant? */
+	for (int i = 0; from != NULL && i < from->nupcasters; i++)
+	{
+		Upcaster   *upcaster = &from->upcasters[i];
+
+		if (find_upcaster(to, upcaster->from_schema) != NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("event type \"%s\" cannot be renamed to \"%s\"", old, new),
+					 errdetail("Both have an upcaster from schema %d.", upcaster->from_schema),
+					 errhint("Data of the two would go through one chain of upcasters: rename to a type that has none.")));
+	}
+}
+
+/*
  * es_rename_type(old, new)
+ *
+ * A name that was renamed leads to one other, and so on to the one that is
+ * today's.  A name that becomes today's again leads nowhere any more, so that
+ * there is never a circle.
  */
 Datum
 es_rename_type(PG_FUNCTION_ARGS)
@@ -688,31 +728,21 @@ es_rename_type(PG_FUNCTION_ARGS)
 	from = find_type(registry, DatumGetTextPP(values[0]));
 	to = find_type(registry, DatumGetTextPP(values[1]));
 
-	if (strcmp(old, new) == 0 || (from != NULL && from == to))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("event type \"%s\" cannot be renamed to \"%s\"", old, new),
-				 errdetail("Both are names of the same type already.")));
-	if (from != NULL && strcmp(from->name, old) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DUPLICATE_OBJECT),
-				 errmsg("event type \"%s\" was renamed before", old),
-				 errdetail("It is read as \"%s\".", from->name),
-				 errhint("Rename \"%s\", and \"%s\" goes with it.", from->name, old)));
-
-	/* of two upcasters from one schema, which would be meant? */
-	for (int i = 0; from != NULL && i < from->nupcasters; i++)
+	if (strcmp(old, new) == 0)
 	{
-		Upcaster   *upcaster = &from->upcasters[i];
-
-		if (find_upcaster(to, upcaster->from_schema) != NULL)
+		/* read as it was stored again: a renaming is taken back */
+		if (es_store_execute(store, &delete_rename, &values[0], NULL) == 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("event type \"%s\" cannot be renamed to \"%s\"", old, new),
-					 errdetail("Both have an upcaster from schema %d.", upcaster->from_schema),
-					 errhint("Data of the two would go through one chain of upcasters: rename to a type that has none.")));
+					 errmsg("event type \"%s\" is read under that name already", old)));
 	}
-	(void) es_store_execute(store, &insert_rename, values, NULL);
+	else
+	{
+		check_rename(from, to, old, new);
+		if (from != NULL && from == to)
+			(void) es_store_execute(store, &delete_rename, &values[1], NULL);
+		(void) es_store_execute(store, &insert_rename, values, NULL);
+	}
 	SPI_finish();
 	PG_RETURN_VOID();
 }

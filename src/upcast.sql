@@ -16,4 +16,4 @@ CREATE FUNCTION @extschema@.es_rename_type(old text, new text) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME';
 
 COMMENT ON FUNCTION @extschema@.es_rename_type(text, text) IS
-    'Lets events that were stored under the old type be read under the new one. Its upcasters go with it. 42710 where old was renamed before, 22023 where that would make a circle, or where both have an upcaster from the same schema';
+    'Lets events that were stored under the old type be read under the new one, which may be a name that the type had before. Its upcasters go with it. es_rename_type(name, name) takes back that the name was renamed. 42710 where old was renamed before, 22023 where there is nothing to take back, or where both have an upcaster from the same schema';
