@@ -29,7 +29,37 @@ SELECT es_import_event('Order-2', NULL, 'Paid', '{}', '2020-01-03');
 SELECT es_import_event('Order-2', 2, '', '{}', '2020-01-03');
 SELECT es_import_events('{}');
 SELECT es_import_events(NULL);
+SELECT es_import_events('1');
+-- which element it is, is said as well
+\set SHOW_CONTEXT errors
 SELECT es_import_events('[{"stream": "Order-2", "versoin": 2}]');
+SELECT es_import_events('[{"stream": "Order-3", "version": 1, "type": "Created", "data": {}, "recorded_at": "2020-01-01"}, 7]');
+SELECT es_import_events('[{"stream": "Order-2"}]');
+SELECT es_import_events('[{"type": "Paid"}]');
+SELECT es_import_events('[{"type": "Paid", "stream": null}]');
+SELECT es_import_events('[{"type": "Paid", "stream": "Order-2"}]');
+SELECT es_import_events('[{"type": "Paid", "stream": "Order-2", "version": "two"}]');
+SELECT es_import_events('[{"type": "Paid", "stream": "Order-2", "version": 2.5}]');
+SELECT es_import_events('[{"type": "Paid", "stream": "Order-2", "version": true}]');
+SELECT es_import_events('[{"type": "Paid", "stream": "Order-2", "version": 2}]');
+SELECT es_import_events('[{"type": "Paid", "stream": "Order-2", "version": 2, "recorded_at": "soon"}]');
+SELECT es_import_events('[{"type": "Paid", "stream": "Order-2", "version": 2, "recorded_at": 1600000000}]');
+SELECT es_import_events('[{"type": "Paid", "stream": "Order-2", "version": 2, "recorded_at": "2020-01-03"}]');
+SELECT es_import_events('[{"type": "Paid", "stream": "Order-2", "version": 2, "recorded_at": "2020-01-03", "data": {}, "tags": "x"}]');
+SELECT es_import_events('[{"type": "", "stream": "Order-2", "version": 2, "recorded_at": "2020-01-03", "data": {}}]');
+SELECT es_import_events('[
+  {"stream": "Order-2", "version": 2, "type": "Paid", "data": {}, "recorded_at": "2020-01-03"},
+  {"stream": "Order-2", "version": 3, "type": "Lost", "data": {}, "recorded_at": "2020-01-02"}]');
+SELECT es_import_events('[
+  {"stream": "Order-2", "version": 2, "type": "Paid", "data": {}, "recorded_at": "2020-01-03"},
+  {"stream": "Order-2", "version": 4, "type": "Lost", "data": {}, "recorded_at": "2020-01-04"}]');
+\set SHOW_CONTEXT never
+-- numbers may come as strings, data may be null, and nothing is no event
+BEGIN;
+SELECT es_import_events('[{"stream": "Order-4", "version": "1", "type": "Created", "data": null, "recorded_at": "2020-01-03", "metadata": null, "event_id": null, "tags": null}]');
+SELECT version, data, metadata, event_id, tags FROM es_read('Order-4');
+SELECT es_import_events('[]');
+ROLLBACK;
 -- An import that broke off can be run again where its events have ids.
 SELECT es_import_event('Order-1', 2, 'Paid', '{}', '2020-01-03', event_id => '7c0f7a52-58a8-4b2c-9a3e-5d1f7d5d9b01');
 -- The same as another version is another event, and would be lost.

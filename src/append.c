@@ -250,12 +250,44 @@ es_append_check_rights(EsStore *store, Oid role)
 }
 
 /*
+ * Raises ZE001 for a version that is not the stream's next.
+ */
+static void
+raise_not_next(text *stream, int64 version, int64 actual)
+{
+	const char *name = text_to_cstring(stream);
+
+	ereport(ERROR,
+			(errcode(ERRCODE_ES_VERSION_CONFLICT),
+			 errmsg("version " INT64_FORMAT " is not the next one of stream \"%s\"", version, name),
+			 errdetail("Stream \"%s\" is at version " INT64_FORMAT ".", name, actual),
+			 errhint("Import the versions of a stream in order and without gaps; those that it has need not be imported again.")));
+}
+
+/*
+ * Raises 22023 for an event that was recorded before the stream's last one.
+ */
+static void
+raise_time_went_back(text *stream, TimestampTz recorded_at, const EsTip *tip)
+{
+	const char *before = pstrdup(timestamptz_to_str(tip->recorded_at));
+
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("version " INT64_FORMAT " of stream \"%s\" cannot have been recorded before version " INT64_FORMAT,
+					tip->version + 1, text_to_cstring(stream), tip->version),
+			 errdetail("Recorded at %s, and version " INT64_FORMAT " at %s.",
+					   timestamptz_to_str(recorded_at), tip->version, before),
+			 errhint("Times do not go back within a stream.")));
+}
+
+/*
  * Appends events to a stream, now or, for an import, as recorded at some time;
- * see es_append_to() and es_append_recorded().
+ * see append().
  */
 static int64
-append(EsStore *store, text *stream, int nevents, EsNewEvent *events,
-	   int64 expected, const TimestampTz *recorded_at, bool *conflict)
+append_events(EsStore *store, text *stream, int nevents, EsNewEvent *events,
+			  int64 expected, const TimestampTz *recorded_at, bool *conflict)
 {
 	int			nids;
 	bool		leap;
@@ -324,6 +356,8 @@ append(EsStore *store, text *stream, int nevents, EsNewEvent *events,
 			*conflict = true;
 			return tip.version;
 		}
+		if (!holds && recorded_at != NULL)
+			raise_not_next(stream, expected + 1, tip.version);
 		es_append_check_version(stream, expected, tip.version);
 		if (nevents == 0)
 			return tip.version;
@@ -346,12 +380,7 @@ append(EsStore *store, text *stream, int nevents, EsNewEvent *events,
 		if (recorded_at != NULL)
 		{
 			if (*recorded_at < tip.recorded_at && tip.version > 0)
-				ereport(ERROR,
-						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						 errmsg("version " INT64_FORMAT " of stream \"%s\" cannot have been recorded before version " INT64_FORMAT,
-								tip.version + 1, text_to_cstring(stream), tip.version),
-						 errdetail("Recorded at %s.", timestamptz_to_str(*recorded_at)),
-						 errhint("Times do not go back within a stream.")));
+				raise_time_went_back(stream, *recorded_at, &tip);
 			now = *recorded_at;
 		}
 		for (int i = 0; i < nevents; i++)
@@ -382,6 +411,51 @@ append(EsStore *store, text *stream, int nevents, EsNewEvent *events,
 		lost = queue = true;
 		lost_at = tip.version;
 	}
+}
+
+/*
+ * Says where it was that somebody waited in vain.  Other errors name the stream
+ * themselves, as far as it matters.
+ */
+static void
+append_error_context(void *arg)
+{
+	switch (geterrcode())
+	{
+		case ERRCODE_LOCK_NOT_AVAILABLE:
+		case ERRCODE_QUERY_CANCELED:
+		case ERRCODE_T_R_DEADLOCK_DETECTED:
+			errcontext("append to stream \"%s\"", text_to_cstring(arg));
+			break;
+		default:
+			break;
+	}
+}
+
+/*
+ * Has errors of waiting say that it is an append to this stream, until the caller
+ * puts error_context_stack back to callback->previous.
+ */
+void
+es_append_push_context(ErrorContextCallback *callback, text *stream)
+{
+	callback->callback = append_error_context;
+	callback->arg = stream;
+	callback->previous = error_context_stack;
+	error_context_stack = callback;
+}
+
+static int64
+append(EsStore *store, text *stream, int nevents, EsNewEvent *events,
+	   int64 expected, const TimestampTz *recorded_at, bool *conflict)
+{
+	ErrorContextCallback callback;
+	int64		version;
+
+	es_append_push_context(&callback, stream);
+	version = append_events(store, stream, nevents, events, expected, recorded_at, conflict);
+	error_context_stack = callback.previous;
+	return version;
 }
 
 /*

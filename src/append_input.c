@@ -126,6 +126,19 @@ batch_error_context(void *arg)
 }
 
 /*
+ * Has errors say which event of a batch they are about, the one of that number,
+ * until the caller puts error_context_stack back to callback->previous.
+ */
+void
+es_append_push_element(ErrorContextCallback *callback, int *number)
+{
+	callback->callback = batch_error_context;
+	callback->arg = number;
+	callback->previous = error_context_stack;
+	error_context_stack = callback;
+}
+
+/*
  * Raises ZE006 unless all of them are events.
  */
 void
@@ -134,11 +147,9 @@ es_append_check_events(int nevents, EsNewEvent *events)
 	ErrorContextCallback callback;
 	int			number = 1;
 
-	callback.callback = batch_error_context;
-	callback.arg = &number;
-	callback.previous = error_context_stack;
-	if (nevents > 1)
-		error_context_stack = &callback;
+	es_append_push_element(&callback, &number);
+	if (nevents == 1)
+		error_context_stack = callback.previous;
 	for (; number <= nevents; number++)
 		es_append_check_event(&events[number - 1]);
 	error_context_stack = callback.previous;
@@ -147,20 +158,28 @@ es_append_check_events(int nevents, EsNewEvent *events)
 #define EVENTS_HINT \
 	"For example '[{\"type\": \"OrderShipped\", \"data\": {\"carrier\": \"DHL\"}, \"tags\": [\"express\"]}]'."
 
+#define RECORDED_HINT \
+	"The keys are \"stream\", \"version\", \"type\", \"data\", \"recorded_at\", and optionally \"metadata\", \"event_id\", \"tags\"; \"position\" is ignored."
+
+/* what an event recorded elsewhere has to have besides */
+#define RECORDED_STREAM		1
+#define RECORDED_VERSION	2
+#define RECORDED_TIME		4
+
 static void
-raise_bad_value(const char *key, const char *wanted)
+raise_bad_value(const char *key, const char *wanted, const char *hint)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_ES_INVALID_EVENT),
 			 errmsg("key \"%s\" of an event must be %s", key, wanted),
-			 errhint(EVENTS_HINT)));
+			 errhint("%s", hint)));
 }
 
 /*
  * Returns the array of a JSON array of strings.
  */
 static ArrayType *
-parse_tags(JsonbContainer *json)
+parse_tags(JsonbContainer *json, const char *hint)
 {
 	JsonbIterator *it = JsonbIteratorInit(json);
 	JsonbIteratorToken token;
@@ -173,7 +192,7 @@ parse_tags(JsonbContainer *json)
 		if (token != WJB_ELEM)
 			continue;
 		if (value.type != jbvString)
-			raise_bad_value("tags", "an array of strings");
+			raise_bad_value("tags", "an array of strings", hint);
 		tags[ntags++] = PointerGetDatum(cstring_to_text_with_len(value.val.string.val,
 																 value.val.string.len));
 	}
@@ -188,14 +207,58 @@ key_is(const JsonbValue *key, const char *name)
 }
 
 /*
- * Fills an event from a JSON object.
+ * Fills in what an event recorded elsewhere has besides, if the key is of that,
+ * and strikes it from those that are missing.  The position is not kept.
+ */
+static bool
+parse_recorded(const JsonbValue *key, const JsonbValue *value, EsRecorded * recorded,
+			   int *missing)
+{
+	char	   *string = value->type != jbvString ? NULL :
+	pnstrdup(value->val.string.val, value->val.string.len);
+
+	if (key_is(key, "stream"))
+	{
+		if (string == NULL)
+			raise_bad_value("stream", "a string", RECORDED_HINT);
+		recorded->stream = cstring_to_text(string);
+		*missing &= ~RECORDED_STREAM;
+	}
+	else if (key_is(key, "version"))
+	{
+		if (string == NULL && value->type == jbvNumeric)
+			string = numeric_normalize(value->val.numeric);
+		if (string == NULL)
+			raise_bad_value("version", "a whole number", RECORDED_HINT);
+		recorded->version = DatumGetInt64(DirectFunctionCall1(int8in, CStringGetDatum(string)));
+		*missing &= ~RECORDED_VERSION;
+	}
+	else if (key_is(key, "recorded_at"))
+	{
+		if (string == NULL)
+			raise_bad_value("recorded_at", "a string with a time", RECORDED_HINT);
+		recorded->recorded_at =
+			DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(string),
+													ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+		*missing &= ~RECORDED_TIME;
+	}
+	else
+		return key_is(key, "position");
+	return true;
+}
+
+/*
+ * Fills an event from a JSON object, of one that was recorded elsewhere also what
+ * it has besides.
  */
 static void
-parse_event(JsonbContainer *json, EsNewEvent *event)
+parse_event(JsonbContainer *json, EsNewEvent *event, EsRecorded * recorded)
 {
 	JsonbIterator *it;
 	JsonbIteratorToken token;
 	JsonbValue	key;
+	const char *hint = recorded != NULL ? RECORDED_HINT : EVENTS_HINT;
+	int			missing = RECORDED_STREAM | RECORDED_VERSION | RECORDED_TIME;
 
 	memset(event, 0, sizeof(*event));
 	it = JsonbIteratorInit(json);
@@ -212,7 +275,7 @@ parse_event(JsonbContainer *json, EsNewEvent *event)
 		if (key_is(&key, "type"))
 		{
 			if (value.type != jbvString)
-				raise_bad_value("type", "a string");
+				raise_bad_value("type", "a string", hint);
 			event->type = cstring_to_text_with_len(value.val.string.val,
 												   value.val.string.len);
 		}
@@ -228,7 +291,7 @@ parse_event(JsonbContainer *json, EsNewEvent *event)
 			if (is_null)
 				continue;
 			if (value.type != jbvString)
-				raise_bad_value("event_id", "a string with a UUID");
+				raise_bad_value("event_id", "a string with a UUID", hint);
 			event->event_id =
 				DatumGetUUIDP(DirectFunctionCall1(uuid_in,
 												  CStringGetDatum(pnstrdup(value.val.string.val,
@@ -239,49 +302,60 @@ parse_event(JsonbContainer *json, EsNewEvent *event)
 			if (is_null)
 				continue;
 			if (value.type != jbvBinary || !JsonContainerIsArray(value.val.binary.data))
-				raise_bad_value("tags", "an array of strings");
-			event->tags = parse_tags(value.val.binary.data);
+				raise_bad_value("tags", "an array of strings", hint);
+			event->tags = parse_tags(value.val.binary.data, hint);
 		}
-		else
+		else if (recorded == NULL || !parse_recorded(&key, &value, recorded, &missing))
 			ereport(ERROR,
 					(errcode(ERRCODE_ES_INVALID_EVENT),
 					 errmsg("unknown key \"%.*s\" of an event",
 							key.val.string.len, key.val.string.val),
+					 recorded != NULL ? errhint("%s", hint) :
 					 errhint("The keys are \"type\", \"data\", \"metadata\", \"event_id\", \"tags\".")));
 	}
 	if (event->type == NULL)
-		raise_bad_value("type", "given");
+		raise_bad_value("type", "given", hint);
+	if (recorded != NULL)
+	{
+		if (missing & RECORDED_STREAM)
+			raise_bad_value("stream", "given", hint);
+		if (missing & RECORDED_VERSION)
+			raise_bad_value("version", "given", hint);
+		if (missing & RECORDED_TIME)
+			raise_bad_value("recorded_at", "given", hint);
+		if (event->data == NULL)
+			raise_bad_value("data", "given", hint);
+	}
 	if (event->data == NULL)
 		event->data = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
 }
 
 /*
- * Returns the number of events in a JSON array of them, and the events,
- * allocated in the current memory context.  Raises ZE006 for what is not an
- * event.
+ * Returns the number of events in a JSON array of them, and the events, and what
+ * those recorded elsewhere have besides (NULL for others).
  */
-int
-es_parse_events(Jsonb *json, EsNewEvent **events)
+static int
+parse_array(Jsonb *json, EsNewEvent **events, EsRecorded * *recorded)
 {
+	const char *hint = recorded != NULL ? RECORDED_HINT : EVENTS_HINT;
 	ErrorContextCallback callback;
 	JsonbIterator *it;
 	JsonbIteratorToken token;
 	JsonbValue	value;
 	int			nevents = 0;
+	Size		nallocated;
 
 	if (!JB_ROOT_IS_ARRAY(json) || JB_ROOT_IS_SCALAR(json))
 		ereport(ERROR,
 				(errcode(ERRCODE_ES_INVALID_EVENT),
 				 errmsg("events must be a JSON array of objects"),
-				 errhint(EVENTS_HINT)));
-	*events = palloc_extended(Max(JB_ROOT_COUNT(json), 1) * sizeof(EsNewEvent),
-							  MCXT_ALLOC_HUGE);
+				 errhint("%s", hint)));
+	nallocated = Max(JB_ROOT_COUNT(json), 1);
+	*events = palloc_extended(nallocated * sizeof(EsNewEvent), MCXT_ALLOC_HUGE);
+	if (recorded != NULL)
+		*recorded = palloc_extended(nallocated * sizeof(EsRecorded), MCXT_ALLOC_HUGE);
 
-	callback.callback = batch_error_context;
-	callback.arg = &nevents;
-	callback.previous = error_context_stack;
-	error_context_stack = &callback;
-
+	es_append_push_element(&callback, &nevents);
 	it = JsonbIteratorInit(&json->root);
 	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 	{
@@ -293,9 +367,30 @@ es_parse_events(Jsonb *json, EsNewEvent **events)
 			ereport(ERROR,
 					(errcode(ERRCODE_ES_INVALID_EVENT),
 					 errmsg("an event must be a JSON object"),
-					 errhint(EVENTS_HINT)));
-		parse_event(value.val.binary.data, &(*events)[nevents - 1]);
+					 errhint("%s", hint)));
+		parse_event(value.val.binary.data, &(*events)[nevents - 1],
+					recorded == NULL ? NULL : &(*recorded)[nevents - 1]);
 	}
 	error_context_stack = callback.previous;
 	return nevents;
+}
+
+/*
+ * Returns the number of events in a JSON array of them, and the events,
+ * allocated in the current memory context.  Raises ZE006 for what is not an
+ * event.
+ */
+int
+es_parse_events(Jsonb *json, EsNewEvent **events)
+{
+	return parse_array(json, events, NULL);
+}
+
+/*
+ * The same for events that another store recorded.
+ */
+int
+es_parse_recorded(Jsonb *json, EsNewEvent **events, EsRecorded * *recorded)
+{
+	return parse_array(json, events, recorded);
 }

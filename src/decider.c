@@ -161,9 +161,13 @@ es_execute(PG_FUNCTION_ARGS)
 		CHECK_FOR_INTERRUPTS();
 		if (queue)
 		{
+			ErrorContextCallback callback;
+
+			es_append_push_context(&callback, stream);
 			if (!TransactionIdIsValid(GetTopTransactionIdIfAny()) ||
 				!es_log_tip(store, PointerGetDatum(stream), 0).ours)
 				es_queue_join(store, stream);
+			error_context_stack = callback.previous;
 			/* who waited decides by what is defined now */
 			AcceptInvalidationMessages();
 		}

@@ -45,8 +45,14 @@ for my $crash (1 .. 2)
 
 	my (undef, undef, $stderr) = $node->psql('postgres',
 		q{\set VERBOSITY sqlstate
-		  SET lock_timeout = '100ms'; SELECT es_append('B-1', 'Z', expected_version => 0)});
+		  SET lock_timeout = '100ms'; SELECT es_append('B-1', 'Z', expected_version => 0);
+		  \set VERBOSITY default
+		  SELECT es_append('B-1', 'Z');
+		  SET lock_timeout = 0; SET statement_timeout = '100ms'; SELECT es_append_events('B-1', '[{"type": "Z"}]')},
+		on_error_stop => 0);
 	like($stderr, qr/ERROR:  55P03/, "its versions are taken after crash $crash");
+	like($stderr, qr/due to lock timeout\n.*CONTEXT:.*append to stream "B-1"/s, 'the error says to which stream');
+	like($stderr, qr/due to statement timeout\n.*CONTEXT:.*append to stream "B-1"/s, 'so it does when it is another time-out');
 }
 
 # Who waits for it goes on with what it left.
@@ -62,6 +68,43 @@ query(q{COMMIT PREPARED 'commit me'});
 is(read_all(), 'A-1/1 B-1/1 B-1/2 D-1/1 D-1/2 D-2/1 C-1/1', 'everything, in order');
 is(query('SELECT es_safe_position() = es_head_position()'), 't', 'and nothing is held');
 is(query('SELECT count(*) FROM es.open_appends'), 0, 'nor shown as a holder');
+is(query('SELECT count(*) FROM es_verify()'), 0, 'es_verify() finds nothing');
+
+# What an append does besides commits with it, or not at all: read model, snapshot,
+# timer, acknowledgement.
+query(q{
+	CREATE TABLE totals (stream text PRIMARY KEY, n int);
+	SELECT es_create_projection('totals', 'INSERT INTO totals SELECT stream, 1 FROM new_events
+		ON CONFLICT (stream) DO UPDATE SET n = totals.n + 1', '{totals}', types => '{Counted}');
+	SELECT es_create_aggregate('S', rules => '{"Counted": {"$inc": {"n": 1}}}', snapshot_every => 2);
+	SELECT es_create_subscription('s', 'S');
+	SELECT es_append_events('S-1', '[{"type": "Counted"}, {"type": "Counted"}, {"type": "Counted"}]');
+	SELECT es_fetch('s', 'c')});
+
+sub besides
+{
+	return query(q{
+		SELECT (SELECT n FROM totals WHERE stream = 'S-1'), (SELECT max(version) FROM es.snapshots WHERE stream = 'S-1'),
+			   (SELECT version || ' ' || state FROM es_load('S-1')), (SELECT count(*) FROM es.timers),
+			   (SELECT leased FROM es.subscriptions WHERE name = 's'), (SELECT state FROM es.projections)});
+}
+my $before = '3|3|3 {"n": 3}|0|3|running';
+is(besides(), $before, 'before');
+foreach my $end ('ROLLBACK', 'COMMIT')
+{
+	query(q{BEGIN;
+		SELECT es_append_events('S-1', '[{"type": "Counted"}, {"type": "Counted"}, {"type": "Counted"}]', 3);
+		SELECT es_schedule('3000-01-01', 'S-1', 'Counted', key => 'later');
+		SELECT es_ack('s', 'c', ARRAY(SELECT position FROM es.events WHERE stream = 'S-1' AND version = 1));
+		PREPARE TRANSACTION 'besides'});
+	is(besides(), $before, "prepared: $end");
+	$node->stop('immediate');
+	$node->start;
+	is(besides(), $before, "prepared, and a crash: $end");
+	query("$end PREPARED 'besides'");
+	is(besides(), $end eq 'COMMIT' ? '6|6|6 {"n": 6}|1|2|running' : $before, "$end PREPARED after the crash");
+}
+is(query(q{SELECT count(*) FROM es_verify_projection('totals')}), 0, 'the read model is what the events make');
 is(query('SELECT count(*) FROM es_verify()'), 0, 'es_verify() finds nothing');
 
 # A crash right after COMMIT PREPARED.
