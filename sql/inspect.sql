@@ -25,7 +25,9 @@ SET search_path = public, mine;
 SELECT es_bisect('Account-1', 'is_bad(state)');
 RESET search_path;
 -- nothing to look at
-SELECT es_bisect('Account-0', 'true'), es_bisect(NULL, 'true'), es_bisect('Account-1', NULL);
+SELECT es_bisect('Account-0', 'true');
+SELECT es_bisect(NULL, 'true');
+SELECT es_bisect('Account-1', NULL);
 \set VERBOSITY sqlstate
 SELECT es_bisect('Nobody-1', 'true');
 SELECT es_bisect('Account-1', '');

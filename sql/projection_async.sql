@@ -25,6 +25,14 @@ CALL es_wait('totals', timeout => '10 milliseconds');
 CALL es_wait('totals', 2);
 CALL es_wait('none', 2);
 CALL es_wait(NULL);
+CALL es_wait('totals', 2, '-1 second');
+CALL es_wait('totals', 2, NULL);
+-- where nothing can get to yet
+CALL es_wait('totals', 1000000, '0 seconds');
+BEGIN;
+SELECT es_append('A-9', 'Other');
+CALL es_wait('totals', timeout => '0 seconds');
+ROLLBACK;
 CALL es_run();
 CALL es_wait('totals');
 SELECT * FROM async_totals ORDER BY stream;
@@ -152,6 +160,12 @@ SELECT es_create_projection('inline', 'SELECT 1 FROM new_events', '{async_totals
 SELECT es_append('A-6', 'Counted');
 CALL es_run('inline');
 CALL es_wait('inline');
+CALL es_wait('inline', 1000000, '0 seconds');
+SELECT es_pause_projection('inline');
+SELECT es_append('A-6', 'Counted');
+CALL es_wait('inline', timeout => '0 seconds');
+SELECT es_resume_projection('inline');
+CALL es_wait('inline', timeout => '0 seconds');
 
 RESET eventsourcing.store;
 SELECT es_drop_store('async_events', confirm => true);

@@ -8,6 +8,14 @@ SET client_min_messages = warning;
 SELECT es_append('Order-1', 'OrderCreated');
 SELECT * FROM es_read('Order-1');
 SELECT es_grant('pg_monitor', 'reader');
+-- what could not be created either is not what the hint proposes
+SET eventsourcing.store = '';
+SELECT es_append('Order-1', 'OrderCreated');
+SELECT es_grant('pg_monitor', 'reader');
+SET eventsourcing.store = 'pg_store';
+SELECT es_append('Order-1', 'OrderCreated');
+SELECT es_grant('pg_monitor', 'reader');
+RESET eventsourcing.store;
 SELECT es_create_index('type');
 SELECT es_upgrade_store();
 SELECT es_drop_store('es');

@@ -26,6 +26,10 @@ SELECT es_create_subscription('x', max_attempts => 0);
 SELECT es_create_subscription('x', backoff => '-1 second');
 SELECT es_create_subscription('x', after => -1);
 SELECT es_create_subscription('x', after => 1);
+SELECT es_create_subscription('x', types => '{}');
+SELECT es_create_subscription('x', types => '{A,NULL}');
+SELECT es_create_subscription('x', tags => '{NULL}');
+SELECT es_create_handler('x', 'SELECT 1', types => '{}');
 SELECT es_fetch('mail', NULL);
 SELECT es_fetch('mail', 'a', 0);
 SELECT es_fetch('mail', 'a', 1, '0s');
@@ -97,6 +101,15 @@ SELECT es_ack('mail', 'slow', at('{b2}'));
 SELECT es_nack('mail', 'slow', (at('{b2}'))[1], 'too late');
 \set VERBOSITY terse
 SELECT es_ack('mail', 'fast', at('{a3, a4}'));
+-- what is done can be acknowledged again, but not fail any more
+SELECT es_ack('mail', 'fast', at('{a3, a4}'));
+\set VERBOSITY default
+SELECT es_nack('mail', 'fast', (at('{a3}'))[1], 'too late');
+\set VERBOSITY terse
+SELECT es_ack('mail', 'fast', '{0, -1}');
+SELECT es_nack('mail', 'fast', 0, 'never was there');
+SELECT es_ack('mail', 'fast', '{1000000}');
+SELECT es_nack('mail', 'fast', 1000000, 'not there yet');
 SELECT * FROM state;
 -- still his own after the time is up, as long as nobody took it
 SET eventsourcing.clock_offset = '5min';

@@ -302,6 +302,7 @@ es_aggregate_get(EsStore *store, Datum stream)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("no aggregate is defined for category \"%s\"", category),
+				 strcmp(name, category) == 0 ? 0 :
 				 errdetail("Stream \"%s\" cannot be folded without one.", name),
 				 category[0] == '\0' ?
 				 errhint("A stream is named Category-id, such as \"Order-1\".") :

@@ -27,6 +27,10 @@ DECLARE
     nrows int;
 BEGIN
     PERFORM @extschema@.es_check_store_owner(store);
+    IF category IS NULL THEN
+        RAISE EXCEPTION 'category must not be NULL'
+            USING ERRCODE = 'null_value_not_allowed';
+    END IF;
     IF snapshot_every < 0 OR snapshots_kept < 1 THEN
         RAISE EXCEPTION 'snapshot_every must not be negative, and snapshots_kept must be positive'
             USING ERRCODE = 'invalid_parameter_value',
@@ -61,11 +65,16 @@ DECLARE
     nrows int;
 BEGIN
     PERFORM @extschema@.es_check_store_owner(store);
+    IF category IS NULL THEN
+        RAISE EXCEPTION 'category must not be NULL'
+            USING ERRCODE = 'null_value_not_allowed';
+    END IF;
     EXECUTE format('DELETE FROM %I.aggregates WHERE category = $1', store) USING category;
     GET DIAGNOSTICS nrows = ROW_COUNT;
     IF nrows = 0 THEN
         RAISE EXCEPTION 'no aggregate is defined for category "%"', category
-            USING ERRCODE = 'undefined_object';
+            USING ERRCODE = 'undefined_object',
+                  HINT = format('The table %I.aggregates lists those that there are.', store);
     END IF;
     EXECUTE format('DELETE FROM %I.deciders WHERE category = $1', store) USING category;
     PERFORM @extschema@.es_drop_snapshots(category);

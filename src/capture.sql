@@ -37,7 +37,8 @@ DECLARE
 BEGIN
     PERFORM @extschema@.es_check_store_owner(store);
     IF "table" IS NULL OR category IS NULL OR key IS NULL THEN
-        RAISE EXCEPTION 'table, category and key must not be NULL'
+        RAISE EXCEPTION '% must not be NULL',
+                        CASE WHEN "table" IS NULL THEN 'table' WHEN category IS NULL THEN 'category' ELSE 'key' END
             USING ERRCODE = 'null_value_not_allowed';
     END IF;
     IF (SELECT c.relowner FROM pg_class c WHERE c.oid = "table")
@@ -121,6 +122,10 @@ AS $$
 DECLARE
     part regclass;
 BEGIN
+    IF "table" IS NULL THEN
+        RAISE EXCEPTION 'table must not be NULL'
+            USING ERRCODE = 'null_value_not_allowed';
+    END IF;
     IF NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = "table" AND t.tgname = '00_es_capture_row') THEN
         RAISE EXCEPTION 'table "%" is not captured', "table"
             USING ERRCODE = 'undefined_object';

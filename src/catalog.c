@@ -74,6 +74,55 @@ es_check_argument(FunctionCallInfo fcinfo, int n, const char *name)
 }
 
 /*
+ * Returns argument n of a function, a name.  Raises 22004 for NULL, 22023 for
+ * one that is empty or has more bytes than max.
+ */
+text *
+es_get_name(FunctionCallInfo fcinfo, int n, const char *what, int max)
+{
+	text	   *name;
+
+	es_check_argument(fcinfo, n, what);
+	name = PG_GETARG_TEXT_PP(n);
+	if (VARSIZE_ANY_EXHDR(name) == 0 || VARSIZE_ANY_EXHDR(name) > max)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must have between 1 and %d bytes, but has %d",
+						what, max, (int) VARSIZE_ANY_EXHDR(name))));
+	return name;
+}
+
+/*
+ * Returns argument n of a function, a plain list.  Raises 22023 where it is
+ * empty or has a NULL in it.
+ */
+ArrayType *
+es_get_list(FunctionCallInfo fcinfo, int n, const char *name, const char *hint)
+{
+	ArrayType  *list = PG_GETARG_ARRAYTYPE_P(n);
+
+	if (ARR_NDIM(list) != 1 || array_contains_nulls(list))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must be a list of one or more values", name),
+				 errhint("%s", hint)));
+	return list;
+}
+
+/*
+ * Returns argument n of a function that defines something, the types of events
+ * that it is for; NULL for all.  No event is of one of no types, so an empty list
+ * is a mistake there.
+ */
+ArrayType *
+es_get_types(FunctionCallInfo fcinfo, int n)
+{
+	if (PG_ARGISNULL(n))
+		return NULL;
+	return es_get_list(fcinfo, n, "types", "Leave it out, or pass NULL, for all types.");
+}
+
+/*
  * Raises XX001 unless an array out of that table is a plain list of so many
  * values.  A store's owner can write to its tables, and where values have a fixed
  * width the code reads them without looking at each.

@@ -17,5 +17,9 @@ extern Oid	es_extension_schema(void);
 extern Oid	es_event_type(void);
 extern void es_check_list(ArrayType *array, int n, const char *table);
 extern void es_check_argument(FunctionCallInfo fcinfo, int n, const char *name);
+extern text *es_get_name(FunctionCallInfo fcinfo, int n, const char *what, int max);
+extern ArrayType *es_get_list(FunctionCallInfo fcinfo, int n, const char *name,
+							  const char *hint);
+extern ArrayType *es_get_types(FunctionCallInfo fcinfo, int n);
 
 #endif							/* ES_CATALOG_H */

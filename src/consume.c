@@ -55,43 +55,6 @@ static const EsQuery drop_query = {
 };
 
 /*
- * Returns argument n, a name that must be neither NULL nor empty nor long.
- */
-static text *
-get_name(FunctionCallInfo fcinfo, int n, const char *what)
-{
-	text	   *name;
-
-	es_check_argument(fcinfo, n, what);
-	name = PG_GETARG_TEXT_PP(n);
-	if (VARSIZE_ANY_EXHDR(name) == 0 || VARSIZE_ANY_EXHDR(name) > MAX_NAME_LENGTH)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must have between 1 and %d bytes, but has %d",
-						what, MAX_NAME_LENGTH, (int) VARSIZE_ANY_EXHDR(name))));
-	return name;
-}
-
-/*
- * Returns argument n, a length of time, in microseconds.
- */
-static int64
-get_duration(FunctionCallInfo fcinfo, int n, const char *what, bool zero_allowed)
-{
-	int64		usec;
-
-	es_check_argument(fcinfo, n, what);
-	usec = es_clock_interval_usec(PG_GETARG_INTERVAL_P(n));
-	if (usec < 0 || (usec == 0 && !zero_allowed))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must be %s, but is %s", what,
-						zero_allowed ? "zero or longer" : "longer than zero",
-						DatumGetCString(DirectFunctionCall1(interval_out, PG_GETARG_DATUM(n))))));
-	return usec;
-}
-
-/*
  * Returns argument n, a position to start after.
  */
 static int64
@@ -126,20 +89,23 @@ es_consume_create(FunctionCallInfo fcinfo, EsStore *store, int first, const char
 	Datum		values[9];
 	char		nulls[10] = "         ";
 
-	values[0] = PointerGetDatum(get_name(fcinfo, 0, "name"));
+	values[0] = PointerGetDatum(es_get_name(fcinfo, 0, "name", MAX_NAME_LENGTH));
 	for (int i = 0; i < 7; i++)
 	{
 		values[1 + i] = PG_GETARG_DATUM(first + i);
 		nulls[1 + i] = PG_ARGISNULL(first + i) ? 'n' : ' ';
 	}
+	(void) es_get_types(fcinfo, first + 1);
+	if (!PG_ARGISNULL(first + 2) && ARR_NDIM(PG_GETARG_ARRAYTYPE_P(first + 2)) > 0)
+		(void) es_get_list(fcinfo, first + 2, "tags", "Leave it out, or pass NULL, for events with any tags and none.");
 	values[4] = Int64GetDatum(get_after(fcinfo, first + 3, store));
 	es_check_argument(fcinfo, first + 4, "max_attempts");
 	if (DatumGetInt32(values[5]) < 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("max_attempts must be at least 1, but is %d", DatumGetInt32(values[5]))));
-	(void) get_duration(fcinfo, first + 5, "backoff", true);
-	(void) get_duration(fcinfo, first + 6, "max_backoff", true);
+	(void) es_clock_get_duration(fcinfo, first + 5, "backoff", true);
+	(void) es_clock_get_duration(fcinfo, first + 6, "max_backoff", true);
 	namestrcpy(&role_name, role);
 	values[8] = NameGetDatum(&role_name);
 
@@ -180,7 +146,7 @@ es_drop_subscription(PG_FUNCTION_ARGS)
 
 	PreventCommandIfReadOnly("es_drop_subscription()");
 	es_subscription_check_right(store, ACL_DELETE, "drop a subscription");
-	sub = es_subscription_lock(store, get_name(fcinfo, 0, "name"));
+	sub = es_subscription_lock(store, es_get_name(fcinfo, 0, "name", MAX_NAME_LENGTH));
 	es_subscription_forget(sub);
 	value = PointerGetDatum(sub->name);
 	SPI_connect();
@@ -200,7 +166,7 @@ es_reset_subscription(PG_FUNCTION_ARGS)
 
 	PreventCommandIfReadOnly("es_reset_subscription()");
 	es_subscription_check_right(store, ACL_UPDATE, "reset a subscription");
-	sub = es_subscription_lock(store, get_name(fcinfo, 0, "name"));
+	sub = es_subscription_lock(store, es_get_name(fcinfo, 0, "name", MAX_NAME_LENGTH));
 	es_subscription_forget(sub);
 	es_subscription_set_taken(sub, get_after(fcinfo, 1, store));
 	es_wake_at_end();
@@ -218,7 +184,7 @@ es_unpark(PG_FUNCTION_ARGS)
 
 	PreventCommandIfReadOnly("es_unpark()");
 	es_subscription_check_right(store, ACL_UPDATE, "unpark a subscription");
-	sub = es_subscription_lock(store, get_name(fcinfo, 0, "subscription"));
+	sub = es_subscription_lock(store, es_get_name(fcinfo, 0, "subscription", MAX_NAME_LENGTH));
 	es_wake_at_end();
 	PG_RETURN_INT64(es_subscription_unpark(sub, PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1)));
 }
@@ -231,9 +197,9 @@ es_fetch(PG_FUNCTION_ARGS)
 {
 	EsStore    *store = es_store_current();
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	text	   *name = get_name(fcinfo, 0, "subscription");
-	text	   *consumer = get_name(fcinfo, 1, "consumer");
-	int64		lease = get_duration(fcinfo, 3, "lease", false);
+	text	   *name = es_get_name(fcinfo, 0, "subscription", MAX_NAME_LENGTH);
+	text	   *consumer = es_get_name(fcinfo, 1, "consumer", MAX_NAME_LENGTH);
+	int64		lease = es_clock_get_duration(fcinfo, 3, "lease", false);
 	EsSubscription *sub;
 	EsDeliveries *deliveries;
 	TimestampTz until;
@@ -286,8 +252,8 @@ Datum
 es_ack(PG_FUNCTION_ARGS)
 {
 	EsStore    *store = es_store_current();
-	text	   *name = get_name(fcinfo, 0, "subscription");
-	text	   *consumer = get_name(fcinfo, 1, "consumer");
+	text	   *name = es_get_name(fcinfo, 0, "subscription", MAX_NAME_LENGTH);
+	text	   *consumer = es_get_name(fcinfo, 1, "consumer", MAX_NAME_LENGTH);
 	Datum	   *elements;
 	bool	   *nulls;
 	int			n;
@@ -320,8 +286,8 @@ Datum
 es_nack(PG_FUNCTION_ARGS)
 {
 	EsStore    *store = es_store_current();
-	text	   *name = get_name(fcinfo, 0, "subscription");
-	text	   *consumer = get_name(fcinfo, 1, "consumer");
+	text	   *name = es_get_name(fcinfo, 0, "subscription", MAX_NAME_LENGTH);
+	text	   *consumer = es_get_name(fcinfo, 1, "consumer", MAX_NAME_LENGTH);
 	int64		retry_in = ES_RETRY_BACKOFF;
 	bool		park = !PG_ARGISNULL(5) && PG_GETARG_BOOL(5);
 	EsSubscription *sub;
@@ -330,15 +296,19 @@ es_nack(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("es_nack()");
 	es_check_argument(fcinfo, 2, "position");
 	if (!PG_ARGISNULL(4))
-		retry_in = get_duration(fcinfo, 4, "retry_in", true);
+		retry_in = es_clock_get_duration(fcinfo, 4, "retry_in", true);
 	es_subscription_check_right(store, ACL_UPDATE, "consume a subscription");
 
 	sub = es_subscription_lock(store, name);
 	back = es_lease_take_back(sub, consumer, PG_GETARG_INT64(2));
-	if (back == NULL || back->n == 0)
+
+	/* an event that is gone from the log needs no delivery */
+	if (back->n == 0)
 		PG_RETURN_VOID();
 
+	/* without any error it would look like one that waits behind another */
 	es_subscription_give_back(sub, back, 0, ES_COMPANY_OTHERS, retry_in, park, true,
-							  PG_ARGISNULL(3) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(3)));
+							  PG_ARGISNULL(3) ? pstrdup("no reason given") :
+							  text_to_cstring(PG_GETARG_TEXT_PP(3)));
 	PG_RETURN_VOID();
 }

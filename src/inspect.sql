@@ -1,7 +1,7 @@
 /* Looking into histories. */
 
 CREATE FUNCTION @extschema@.es_bisect(stream text, condition text) RETURNS bigint
-    LANGUAGE plpgsql STABLE STRICT
+    LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
     result bigint;
@@ -11,6 +11,11 @@ DECLARE
     first bigint := 1;
     size bigint := 1000;
 BEGIN
+    -- NULL would look like a condition that never holds
+    IF stream IS NULL OR condition IS NULL THEN
+        RAISE EXCEPTION '% must not be NULL', CASE WHEN stream IS NULL THEN 'stream' ELSE 'condition' END
+            USING ERRCODE = 'null_value_not_allowed';
+    END IF;
     LOOP
         -- the condition is the caller's own SQL: his rights, his search_path
         EXECUTE pg_catalog.format(

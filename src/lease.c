@@ -382,6 +382,17 @@ es_lease_create(EsSubscription *sub, text *consumer, TimestampTz until,
 	pfree(items);
 }
 
+static void
+raise_not_held(text *subscription, text *consumer, int64 position, const char *detail)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_ES_LEASE_LOST),
+			 errmsg("consumer \"%s\" of subscription \"%s\" does not hold the event at position " INT64_FORMAT,
+					text_to_cstring(consumer), text_to_cstring(subscription), position),
+			 errdetail("%s", detail),
+			 errhint("Go on with what es_fetch() returns. If work takes longer than the lease, fetch less or ask for a longer one.")));
+}
+
 /*
  * Raises ZE013 unless all of the positions, which the consumer does not hold,
  * are done.
@@ -406,21 +417,16 @@ check_done(EsStore *store, text *subscription, text *consumer,
 	lost = DatumGetInt64(es_result_value(0, 1, &is_done));
 	taken = DatumGetInt64(es_result_value(0, 2, &unknown));
 	if (unknown)
-		es_subscription_raise_unknown(subscription);
+		es_subscription_raise_unknown(store, subscription);
 	if (is_done && n > 0 && positions[n - 1] > taken)
 	{
 		lost = positions[n - 1];
 		is_done = false;
 	}
 	if (!is_done)
-		ereport(ERROR,
-				(errcode(ERRCODE_ES_LEASE_LOST),
-				 errmsg("consumer \"%s\" of subscription \"%s\" does not hold the event at position " INT64_FORMAT,
-						text_to_cstring(consumer), text_to_cstring(subscription), lost),
-				 lost > taken ?
-				 errdetail("The subscription has not delivered it yet: it has come to position " INT64_FORMAT ".", taken) :
-				 errdetail("Its lease ran out or was taken back, and the event is delivered again."),
-				 errhint("Go on with what es_fetch() returns. If work takes longer than the lease, fetch less or ask for a longer one.")));
+		raise_not_held(subscription, consumer, lost, lost > taken ?
+					   psprintf("The subscription has not delivered it yet: it has come to position " INT64_FORMAT ".", taken) :
+					   "Its lease ran out or was taken back, and the event is delivered again.");
 }
 
 static int
@@ -530,8 +536,9 @@ find_places_from(EsStore *store, const Lease *lease, const Leased *held,
 
 /*
  * Takes an event back from the consumer who leased it, together with the later
- * ones of its stream that he leased with it, and returns them in order.  NULL
- * if the event is done.  Raises ZE013 if he does not hold it.
+ * ones of its stream that he leased with it, and returns them in order.  Raises
+ * ZE013 if he does not hold it, also if it is done: nobody shall believe that it
+ * comes again.
  */
 EsDeliveries *
 es_lease_take_back(EsSubscription *sub, text *consumer, int64 position)
@@ -598,7 +605,11 @@ es_lease_take_back(EsSubscription *sub, text *consumer, int64 position)
 		}
 	} while (again);
 	if (back == NULL)
+	{
 		check_done(sub->store, sub->name, consumer, 1, &position);
+		raise_not_held(sub->name, consumer, position,
+					   "It is done, or never was one of the subscription's.");
+	}
 	SPI_finish();
 	return back;
 }

@@ -204,21 +204,6 @@ check_tables(EsStore *store, ArrayType *tables)
 	}
 }
 
-/*
- * Raises 22023 unless argument n is a non-empty plain array without NULLs.
- */
-static ArrayType *
-get_list(FunctionCallInfo fcinfo, int n, const char *name)
-{
-	ArrayType  *list = PG_GETARG_ARRAYTYPE_P(n);
-
-	if (ARR_NDIM(list) != 1 || array_contains_nulls(list))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must be a list of one or more values", name)));
-	return list;
-}
-
 static char *
 get_name(FunctionCallInfo fcinfo)
 {
@@ -289,8 +274,9 @@ es_create_projection(PG_FUNCTION_ARGS)
 	projection.body.text = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	projection.body.search_path = es_owner_search_path();
 	projection.body.granularity = text_to_cstring(PG_GETARG_TEXT_PP(5));
-	projection.body.types = PG_ARGISNULL(3) ? NULL : get_list(fcinfo, 3, "types");
-	projection.tables = get_list(fcinfo, 2, "tables");
+	projection.body.types = es_get_types(fcinfo, 3);
+	projection.tables = es_get_list(fcinfo, 2, "tables",
+									"They are the tables that the script maintains.");
 	check_tables(store, projection.tables);
 	script = es_projection_parse(store, name, &projection.body);
 	check_targets(script, &projection);
@@ -342,9 +328,10 @@ es_alter_projection(PG_FUNCTION_ARGS)
 		body.text = text_to_cstring(PG_GETARG_TEXT_PP(1));
 		body.search_path = es_owner_search_path();
 	}
+
+	/* NULL leaves them, so what would be a mistake else lifts the restriction */
 	if (!PG_ARGISNULL(2))
-		body.types = ARR_NDIM(PG_GETARG_ARRAYTYPE_P(2)) == 0 ?
-			NULL : get_list(fcinfo, 2, "types");
+		body.types = ARR_NDIM(PG_GETARG_ARRAYTYPE_P(2)) == 0 ? NULL : es_get_types(fcinfo, 2);
 	if (!PG_ARGISNULL(3))
 		body.granularity = text_to_cstring(PG_GETARG_TEXT_PP(3));
 	script = es_projection_parse(store, name, &body);

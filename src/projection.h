@@ -62,7 +62,7 @@ extern void es_projection_check_table(EsStore *store, Oid relid);
 /* projection_rows.c */
 extern EsProjection *es_projection_get(EsStore *store, const char *name,
 									   EsVisibility visibility);
-extern void es_projection_raise_unknown(const char *name);
+extern void es_projection_raise_unknown(EsStore *store, const char *name);
 extern EsProjection *es_projection_lock(EsStore *store, const char *name);
 extern int64 es_projection_lock_or_skip(EsStore *store, const char *name);
 extern void es_projection_set_position(EsStore *store, const char *name,

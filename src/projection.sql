@@ -18,7 +18,7 @@ CREATE FUNCTION @extschema@.es_create_projection(
     LANGUAGE c AS 'MODULE_PATHNAME';
 
 COMMENT ON FUNCTION @extschema@.es_create_projection(text, text, regclass[], text[], text, text, boolean) IS
-    'Creates a projection: SQL statements over new_events that maintain tables, in the appending transaction (mode inline) or after it (async). granularity: new_events holds one event (event), at most one of each stream (stream), or all there are (batch). replay: takes in the history first. Only the store''s owner may, and the script runs with the owner''s rights. 42710 where there is one of that name';
+    'Creates a projection: SQL statements over new_events that maintain tables, in the appending transaction (mode inline) or after it (async). granularity: new_events holds one event (event), at most one of each stream (stream), or all there are (batch). replay: takes in the history first. Only the store''s owner may, and the script runs with the owner''s rights. 42710 where there is one of that name, 22023 for an empty list of types';
 
 CREATE FUNCTION @extschema@.es_alter_projection(
     name text,
@@ -30,7 +30,7 @@ CREATE FUNCTION @extschema@.es_alter_projection(
     LANGUAGE c AS 'MODULE_PATHNAME';
 
 COMMENT ON FUNCTION @extschema@.es_alter_projection(text, text, text[], text, boolean) IS
-    'Changes a projection from the next event on; what is not given stays, types ''{}'' means all. rebuild: the change takes effect with the next es_rebuild(), for the whole history at once, and until then the projection goes on as it is';
+    'Changes a projection from the next event on; what is not given stays, and only here types ''{}'' means all of them again. rebuild: the change takes effect with the next es_rebuild(), for the whole history at once, and until then the projection goes on as it is';
 
 CREATE FUNCTION @extschema@.es_pause_projection(name text) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME';

@@ -207,12 +207,13 @@ es_projection_has_table(const EsProjection *projection, Oid relid)
  * Raises 42704.
  */
 void
-es_projection_raise_unknown(const char *name)
+es_projection_raise_unknown(EsStore *store, const char *name)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
 			 errmsg("projection \"%s\" does not exist", name),
-			 errhint("Create it with es_create_projection(%s, ...).", quote_literal_cstr(name))));
+			 errhint("The view %s.projections lists those that there are; es_create_projection() creates one.",
+					 quote_identifier(NameStr(store->name)))));
 }
 
 /*
@@ -231,7 +232,7 @@ es_projection_lock(EsStore *store, const char *name)
 	SPI_finish();
 	projection = found ? es_projection_get(store, name, ES_SEE_ALL) : NULL;
 	if (projection == NULL)
-		es_projection_raise_unknown(name);
+		es_projection_raise_unknown(store, name);
 	return projection;
 }
 

@@ -32,7 +32,7 @@ CREATE FUNCTION @extschema@.es_read_all(
     AS 'MODULE_PATHNAME';
 
 COMMENT ON FUNCTION @extschema@.es_read_all(bigint, bigint, text, text[], text[]) IS
-    'Events of the store in the order of positions, those after "after", at most max_count: of one category, of any of the types, with all of the tags. Never past the safe position: who goes on from the last position it got misses nothing';
+    'Events of the store in the order of positions, those after "after", at most max_count: of one category, of any of the types (none of them for ''{}''), with all of the tags. Never past the safe position: who goes on from the last position it got misses nothing';
 
 CREATE FUNCTION @extschema@.es_stream_version(stream text) RETURNS bigint
     LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME';

@@ -507,7 +507,7 @@ es_verify_projection(PG_FUNCTION_ARGS)
 	snapshot = RegisterSnapshot(GetActiveSnapshot());
 	projection = es_projection_get(store, name, ES_SEE_STATEMENT);
 	if (projection == NULL)
-		es_projection_raise_unknown(name);
+		es_projection_raise_unknown(store, name);
 	upto = projection->is_inline && projection->state == ES_PROJECTION_RUNNING ?
 		PG_INT64_MAX : projection->position;
 

@@ -11,8 +11,10 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "append.h"
 #include "catalog.h"
+#include "clock.h"
 #include "commands/trigger.h"
 #include "compat.h"
 #include "errors.h"
@@ -215,6 +217,39 @@ es_run(PG_FUNCTION_ARGS)
 }
 
 /*
+ * Raises ZE010.  Where nothing could have got to the position, it is the log that
+ * is to be looked at.
+ */
+static void
+raise_timeout(EsStore *store, const EsRunKind *kind, const char *name,
+			  int64 position, int64 reached)
+{
+	const char *schema = quote_identifier(NameStr(store->name));
+	const char *view = kind == &es_handler_run_kind ? "subscriptions" : "projections";
+	int64		safe = PG_INT64_MAX;
+
+	/* a standby cannot tell */
+	if (!RecoveryInProgress())
+	{
+		PushActiveSnapshot(GetTransactionSnapshot());
+		safe = es_floor_safe(store);
+		PopActiveSnapshot();
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_ES_WAIT_TIMEOUT),
+			 errmsg("\"%s\" did not get to position " INT64_FORMAT " in time", name, position),
+			 position > safe ?
+			 errdetail("It is at position " INT64_FORMAT ". Nothing gets further than the safe position, " INT64_FORMAT ", for now.",
+					   reached, safe) :
+			 errdetail("It is at position " INT64_FORMAT ".", reached),
+			 position > safe ?
+			 errhint("No event has that position yet, or a transaction that appended is still open, maybe your own: see %s.open_appends.",
+					 schema) :
+			 errhint("Is anybody running it, by CALL es_run() or the worker? The view %s.%s tells what it is at.",
+					 schema, view)));
+}
+
+/*
  * es_wait(name, position, timeout)
  */
 Datum
@@ -224,18 +259,18 @@ es_wait(PG_FUNCTION_ARGS)
 	char	   *name;
 	int64		position = PG_ARGISNULL(1) ? es_append_last_position() : PG_GETARG_INT64(1);
 	const EsRunKind *kind;
+	int64		timeout;
 	TimestampTz until;
 	long		delay = WAIT_MIN;
 	static uint32 wait_event = 0;
 
 	es_check_argument(fcinfo, 0, "name");
-	es_check_argument(fcinfo, 2, "timeout");
+	timeout = es_clock_get_duration(fcinfo, 2, "timeout", true);
 	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	check_right(store, ACL_SELECT, "wait for projections and handlers");
 	kind = find_kind(store, name);
-	until = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-													TimestampTzGetDatum(GetCurrentTimestamp()),
-													PG_GETARG_DATUM(2)));
+	until = GetCurrentTimestamp();
+	until += Min(timeout, DT_NOEND - 1 - until);
 	if (wait_event == 0)
 		wait_event = WaitEventExtensionNew("EventsourcingWait");
 	for (;;)
@@ -246,12 +281,7 @@ es_wait(PG_FUNCTION_ARGS)
 		if (reached >= position)
 			break;
 		if (now >= until)
-			ereport(ERROR,
-					(errcode(ERRCODE_ES_WAIT_TIMEOUT),
-					 errmsg("\"%s\" did not get to position " INT64_FORMAT " in time", name, position),
-					 errdetail("It is at position " INT64_FORMAT ".", reached),
-					 errhint("Is anybody running it, by CALL es_run() or the worker? The view %s.projections tells its state and last error.",
-							 quote_identifier(NameStr(store->name)))));
+			raise_timeout(store, kind, name, position, reached);
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 Min(delay, TimestampDifferenceMilliseconds(now, until) + 1),
 						 wait_event);

@@ -42,6 +42,9 @@
 PG_FUNCTION_INFO_V1(es_cancel);
 PG_FUNCTION_INFO_V1(es_schedule);
 
+/* more than the name of a stream, which a key often has in it */
+#define MAX_KEY_LENGTH	1024
+
 /* timers in one transaction */
 #define BATCH_SIZE	100
 
@@ -123,6 +126,8 @@ es_schedule(PG_FUNCTION_ARGS)
 	es_check_argument(fcinfo, 1, "stream");
 	es_check_argument(fcinfo, 2, "type");
 	es_check_argument(fcinfo, 3, "data");
+	if (!PG_ARGISNULL(4))
+		(void) es_get_name(fcinfo, 4, "key", MAX_KEY_LENGTH);
 	if (TIMESTAMP_NOT_FINITE(PG_GETARG_TIMESTAMPTZ(0)))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -1,7 +1,7 @@
 /* Snapshots. */
 
 CREATE FUNCTION @extschema@.es_snapshot(stream text) RETURNS bigint
-    LANGUAGE c STRICT AS 'MODULE_PATHNAME';
+    LANGUAGE c AS 'MODULE_PATHNAME';
 
 COMMENT ON FUNCTION @extschema@.es_snapshot(text) IS
     'Takes a snapshot of a stream as it is now and returns its version, 0 for a stream without events. For whoever may append. 42704 where the category has no aggregate';

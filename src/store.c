@@ -19,6 +19,7 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "catalog/catalog.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_attribute.h"
 #include "catalog/pg_class.h"
@@ -435,6 +436,8 @@ look_up(EsStore *store)
 				 errmsg("event store \"%s\" does not exist", name),
 				 OidIsValid(store->schema) ?
 				 errdetail("Schema \"%s\" exists, but does not hold a store's tables.", name) : 0,
+				 name[0] == '\0' || IsReservedName(name) ?
+				 errhint("Name a store in the setting eventsourcing.store; a store's name is its schema's.") :
 				 errhint("Create it with SELECT es_create_store(%s), or name another store in the setting eventsourcing.store.",
 						 quote_literal_cstr(name))));
 

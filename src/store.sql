@@ -37,7 +37,9 @@ BEGIN
     IF NOT @extschema@.es_store_exists(name) THEN
         RAISE EXCEPTION 'event store "%" does not exist', name
             USING ERRCODE = 'undefined_object',
-                  HINT = format('Create it with SELECT es_create_store(%L), or name another store.', name);
+                  HINT = CASE WHEN name = '' OR name LIKE 'pg\_%'
+                         THEN 'Name another store, in the setting eventsourcing.store for most functions; a store''s name is its schema''s.'
+                         ELSE format('Create it with SELECT es_create_store(%L), or name another store.', name) END;
     END IF;
 END
 $$;
@@ -123,7 +125,12 @@ AS $$
 DECLARE
     owner name;
 BEGIN
-    IF name IS NULL OR name = '' THEN
+    IF name IS NULL THEN
+        RAISE EXCEPTION 'name must not be NULL'
+            USING ERRCODE = 'null_value_not_allowed',
+                  HINT = 'The name of a store is the name of its schema.';
+    END IF;
+    IF name = '' THEN
         RAISE EXCEPTION 'a store needs a name'
             USING ERRCODE = 'invalid_parameter_value',
                   HINT = 'The name of a store is the name of its schema.';
@@ -319,8 +326,13 @@ BEGIN
             USING ERRCODE = 'null_value_not_allowed',
                   HINT = 'Pass the name of a role, or ''public'' for everybody.';
     END IF;
-    IF level IS NULL OR level NOT IN ('reader', 'writer', 'consumer') THEN
-        RAISE EXCEPTION 'unknown level of rights: %', coalesce(quote_literal(level), 'NULL')
+    IF level IS NULL THEN
+        RAISE EXCEPTION 'level must not be NULL'
+            USING ERRCODE = 'null_value_not_allowed',
+                  HINT = 'The levels are ''reader'', ''writer'' and ''consumer''.';
+    END IF;
+    IF level NOT IN ('reader', 'writer', 'consumer') THEN
+        RAISE EXCEPTION 'unknown level of rights: %', quote_literal(level)
             USING ERRCODE = 'invalid_parameter_value',
                   HINT = 'The levels are ''reader'', ''writer'' and ''consumer''.';
     END IF;
@@ -340,7 +352,7 @@ END
 $$;
 
 COMMENT ON FUNCTION @extschema@.es_grant(name, text) IS
-    'Grants a role what a reader, a writer (reader and appender) or a consumer of the current store needs: ordinary GRANTs, to be revoked with REVOKE';
+    'Grants a role what a reader, a writer (reader and appender) or a consumer of the current store needs: ordinary GRANTs, to be revoked with REVOKE. Role ''public'' is everybody';
 
 CREATE FUNCTION @extschema@.es_create_index(kind text) RETURNS void
     LANGUAGE plpgsql
@@ -365,8 +377,13 @@ DECLARE
     END;
 BEGIN
     PERFORM @extschema@.es_check_store_owner(store);
+    IF kind IS NULL THEN
+        RAISE EXCEPTION 'kind must not be NULL'
+            USING ERRCODE = 'null_value_not_allowed',
+                  HINT = 'The kinds are ''category'', ''type'', ''tags'', ''streams'' and ''correlation''.';
+    END IF;
     IF index IS NULL THEN
-        RAISE EXCEPTION 'unknown kind of index: %', coalesce(quote_literal(kind), 'NULL')
+        RAISE EXCEPTION 'unknown kind of index: %', quote_literal(kind)
             USING ERRCODE = 'invalid_parameter_value',
                   HINT = 'The kinds are ''category'', ''type'', ''tags'', ''streams'' and ''correlation''.';
     END IF;

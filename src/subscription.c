@@ -175,14 +175,13 @@ es_subscription_check_right(EsStore *store, AclMode right, const char *action)
 }
 
 void
-es_subscription_raise_unknown(text *name)
+es_subscription_raise_unknown(EsStore *store, text *name)
 {
-	char	   *quoted = quote_literal_cstr(text_to_cstring(name));
-
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
 			 errmsg("subscription \"%s\" does not exist", text_to_cstring(name)),
-			 errhint("Create it with SELECT es_create_subscription(%s).", quoted)));
+			 errhint("The view %s.subscriptions lists those that there are; es_create_subscription() creates one.",
+					 quote_identifier(NameStr(store->name)))));
 }
 
 static EsSubscription *
@@ -227,7 +226,7 @@ es_subscription_lock(EsStore *store, text *name)
 	EsSubscription *sub = lock(store, name, &lock_query);
 
 	if (sub == NULL)
-		es_subscription_raise_unknown(name);
+		es_subscription_raise_unknown(store, name);
 	return sub;
 }
 
@@ -285,7 +284,7 @@ es_subscription_is_idle(EsStore *store, text *name, int64 upto)
 	values[1] = TimestampTzGetDatum(es_clock_now());
 	SPI_connect();
 	if (es_store_execute_by_index(store, &idle_query, values, NULL) == 0)
-		es_subscription_raise_unknown(name);
+		es_subscription_raise_unknown(store, name);
 	taken = DatumGetInt64(es_result_value(0, 1, &isnull));
 	due = DatumGetBool(es_result_value(0, 2, &isnull));
 	SPI_finish();

@@ -71,7 +71,7 @@ typedef struct EsDeliveries
 
 extern void es_subscription_check_right(EsStore *store, AclMode right,
 										const char *action);
-extern void es_subscription_raise_unknown(text *name);
+extern void es_subscription_raise_unknown(EsStore *store, text *name);
 extern EsSubscription *es_subscription_lock(EsStore *store, text *name);
 extern EsSubscription *es_subscription_try_lock(EsStore *store, text *name);
 extern int64 es_subscription_position(EsStore *store, text *name);

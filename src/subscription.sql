@@ -30,7 +30,7 @@ CREATE FUNCTION @extschema@.es_create_subscription(
     LANGUAGE c AS 'MODULE_PATHNAME';
 
 COMMENT ON FUNCTION @extschema@.es_create_subscription(text, text, text[], text[], bigint, int, interval, interval) IS
-    'Creates a durable subscription to the events after a position: of one category, of any of the types, with all of the tags. An event that fails is tried again after backoff, which doubles each time up to max_backoff, and is parked when it has failed max_attempts times. 42710 where there is one of that name';
+    'Creates a durable subscription to the events after a position: of one category, of any of the types, with all of the tags. An event that fails is tried again after backoff, which doubles each time up to max_backoff, and is parked when it has failed max_attempts times. 42710 where there is one of that name, 22023 for an empty list of types';
 
 CREATE FUNCTION @extschema@.es_fetch(
     subscription text,
@@ -52,7 +52,7 @@ CREATE FUNCTION @extschema@.es_ack(
     LANGUAGE c VOLATILE AS 'MODULE_PATHNAME';
 
 COMMENT ON FUNCTION @extschema@.es_ack(text, text, bigint[]) IS
-    'Acknowledges events that the consumer fetched: they are done. Returns how many, not counting those that were done before. ZE013, and nothing is acknowledged, where the lease of one ran out and the event was taken away';
+    'Acknowledges events that the consumer fetched: they are done. Returns how many, not counting those that were done before, or that the subscription passed over as not its own. ZE013, and nothing is acknowledged, where the lease of one ran out and the event was taken away';
 
 CREATE FUNCTION @extschema@.es_nack(
     subscription text,
@@ -65,7 +65,7 @@ CREATE FUNCTION @extschema@.es_nack(
     LANGUAGE c VOLATILE AS 'MODULE_PATHNAME';
 
 COMMENT ON FUNCTION @extschema@.es_nack(text, text, bigint, text, interval, boolean) IS
-    'Says that an event failed. It is delivered again after retry_in (default: the subscription''s backoff, with jitter), or parked: at once with park, else after max_attempts. Later events of its stream that the consumer holds are taken back and wait behind it. ZE013 where the lease ran out and the event was taken away';
+    'Says that an event failed. It is delivered again after retry_in (default: the subscription''s backoff, with jitter), or parked: at once with park, else after max_attempts. Later events of its stream that the consumer holds are taken back and wait behind it. ZE013 where the consumer does not hold it: the lease ran out and the event was taken away, it is done, or it never was delivered';
 
 CREATE FUNCTION @extschema@.es_unpark(
     subscription text,

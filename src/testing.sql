@@ -5,6 +5,11 @@ CREATE FUNCTION @extschema@.es_given(stream text, events jsonb) RETURNS SETOF te
     SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    IF events IS NULL THEN
+        RAISE EXCEPTION 'events must not be NULL'
+            USING ERRCODE = 'null_value_not_allowed',
+                  HINT = 'Pass [] for none.';
+    END IF;
     -- what the test set up is told from what happened then by its metadata
     PERFORM @extschema@.es_append_events(stream, (
         SELECT coalesce(jsonb_agg(e.value || jsonb_build_object('metadata',
@@ -24,6 +29,11 @@ DECLARE
     happened jsonb;
     expected jsonb;
 BEGIN
+    IF events IS NULL THEN
+        RAISE EXCEPTION 'events must not be NULL'
+            USING ERRCODE = 'null_value_not_allowed',
+                  HINT = 'Pass [] for none.';
+    END IF;
     SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('type', e.type, 'data', e.data) ORDER BY e.version), '[]')
       INTO happened
       FROM @extschema@.es_read(es_then.stream) e

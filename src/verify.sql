@@ -243,7 +243,7 @@ END
 $$;
 
 COMMENT ON FUNCTION @extschema@.es_verify() IS
-    'Examines the current store and returns what is wrong with it, nothing if all is well: gaps and duplicates of versions and positions, order, the sequence, unique indexes, cursors past the head, definitions without what they refer to, guards, snapshots against the events, settings. Reads the whole log; pg_stat_activity shows how far it is as the session''s application_name. For the store''s owner';
+    'Examines the current store and returns what is wrong with it, nothing if all is well: gaps and duplicates of versions and positions, order, the sequence, unique indexes, cursors past the head, definitions without what they refer to, guards, snapshots against the fold of the events, settings. Streams without a snapshot are not folded, and read models not compared: see es_verify_projection(). Reads the whole log; pg_stat_activity shows how far it is as the session''s application_name. For the store''s owner';
 
 CREATE FUNCTION @extschema@.es_repair_sequence() RETURNS bigint
     LANGUAGE plpgsql

@@ -309,5 +309,54 @@ SELECT is((SELECT detail FROM errors WHERE n = 2), 'Stream "Order-1": expected v
           'a conflict: stream, expected, actual');
 SELECT is((SELECT count(*)::int FROM es.events), 1, 'what failed left nothing behind');
 
+--
+-- NULL, for each argument that has no default in turn: an error that names it,
+-- or, of what only reads or computes, no result
+--
+SELECT es_create_subscription('Order');
+CREATE FUNCTION not_decide(state jsonb, command text, payload jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT state';
+SELECT es_create_decider('Order', 'not_decide(jsonb, text, jsonb)');
+CREATE FUNCTION pg_temp.given(type text) RETURNS text LANGUAGE sql AS $$
+    SELECT CASE type WHEN 'text' THEN '''Order''' WHEN 'name' THEN '''es''' WHEN 'jsonb' THEN '''[]'''
+                     WHEN 'regclass' THEN '''model''' WHEN 'regclass[]' THEN '''{model}''' WHEN 'bigint[]' THEN '''{1}'''
+                     WHEN 'regprocedure' THEN '''not_decide(jsonb, text, jsonb)''' WHEN 'timestamp with time zone' THEN 'now()'
+                     WHEN 'bigint' THEN '1' WHEN 'integer' THEN '1' ELSE 'NULL' END || '::' || type
+$$;
+CREATE FUNCTION pg_temp.with_null(oid, n int) RETURNS text LANGUAGE sql AS $$
+    SELECT string_agg(format('%I => %s', p.proargnames[i], CASE WHEN i = n THEN 'NULL::' || format_type(p.proargtypes[i - 1], NULL)
+                             ELSE pg_temp.given(format_type(p.proargtypes[i - 1], NULL)) END), ', ')
+      FROM pg_proc p, generate_series(1, p.pronargs - p.pronargdefaults) i WHERE p.oid = $1
+$$;
+CREATE FUNCTION pg_temp.outcome(name text, argument text, call text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    result text;
+BEGIN
+    EXECUTE call INTO result;
+    RAISE EXCEPTION USING ERRCODE = '00XXX';
+EXCEPTION WHEN SQLSTATE '00XXX' THEN
+    RETURN format('returns %s', coalesce(result, 'NULL'));
+WHEN null_value_not_allowed OR SQLSTATE 'ZE006' THEN
+    RETURN CASE SQLERRM WHEN argument || ' must not be NULL' THEN 'names it' ELSE SQLERRM END;
+WHEN OTHERS THEN
+    RETURN SQLSTATE || ': ' || SQLERRM;
+END
+$$;
+CREATE TEMP TABLE nulls AS
+SELECT f.name, p.proargnames[i] AS argument,
+       pg_temp.outcome(f.name, p.proargnames[i],
+                       format(CASE p.prokind WHEN 'p' THEN 'CALL %s(%s)' ELSE 'SELECT r::text FROM %s(%s) r' END,
+                              f.name, pg_temp.with_null(p.oid, i))) AS outcome
+  FROM functions f JOIN pg_proc p USING (oid), generate_series(1, p.pronargs - p.pronargdefaults) i
+ WHERE f.public AND p.prorettype <> 'trigger'::regtype;
+SELECT cmp_ok((SELECT count(*) FROM nulls), '>', 70::bigint, 'arguments were looked at');
+SELECT set_eq('SELECT name || $$.$$ || argument || $$ $$ || outcome FROM nulls WHERE outcome <> $$names it$$', ARRAY[
+    'es_apply_rules.event returns NULL', 'es_apply_rules.rules returns NULL', 'es_apply_rules.state returns NULL',
+    'es_cloudevent.event returns NULL', 'es_diff.after returns ($,removed,[],)', 'es_diff.before returns ($,added,,[])',
+    'es_fingerprint.category returns NULL', 'es_store_exists.name returns false', 'es_stream_version.stream returns NULL',
+    'es_trace.correlation_id returns NULL',
+    -- whoever has nothing to say of an error
+    'es_nack.error ZE013: consumer "Order" of subscription "Order" does not hold the event at position 1'],
+    'no argument without a default takes NULL in silence');
+
 SELECT * FROM finish();
 ROLLBACK;
