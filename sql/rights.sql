@@ -328,6 +328,10 @@ SELECT es_append_events('Priced-2', '[{"type": "A", "event_id": "00000000-0000-0
 SELECT stream, version FROM es_read_all(category => 'Priced', types => '{A}', tags => '{t}');
 COMMIT;
 SELECT stream, version FROM es.streams WHERE stream OPERATOR(pg_catalog.=) 'Priced-2';
+-- the path of the definition, but for where temporary objects come
+SET search_path = own, public;
+SELECT es_append('Priced-9', 'A');
+SELECT state FROM es_load('Priced-9');
 SET SESSION AUTHORIZATION DEFAULT;
 SET search_path = pg_temp, evil, public, pg_catalog;
 SELECT es_append('Priced-1', 'C', '{}', 2, NULL, '00000000-0000-0000-0000-00000000000d'),

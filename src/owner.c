@@ -68,11 +68,32 @@ es_owner_functions(void)
 }
 
 static void
-set_for_now(const char *name, const char *now, const char *value)
+set_for_now(const char *name, const char *value)
 {
-	if (strcmp(now, value) != 0)
-		(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
+/*
+ * Whether the search_path in force finds the same as that of a definition.
+ * es_owner_search_path() wrote down where temporary objects come, which is no
+ * matter in a session that has none: tables can be made none of here.
+ */
+static bool
+is_path_in_force(const char *search_path)
+{
+	size_t		length = strlen(namespace_search_path);
+	Oid			temp;
+	Oid			temp_toast;
+
+	if (strncmp(search_path, namespace_search_path, length) != 0)
+		return false;
+	if (search_path[length] == '\0')
+		return true;
+	if (strcmp(search_path + length, ", pg_temp") != 0)
+		return false;
+	GetTempNamespaceState(&temp, &temp_toast);
+	return !OidIsValid(temp);
 }
 
 /*
@@ -89,10 +110,14 @@ es_owner_enter(EsOwnerState *state, EsStore *store, const char *search_path)
 
 	/*
 	 * What the code calls of ours works on its own store, whatever the
-	 * caller's setting says.  Parsing what is in force already can be saved.
+	 * caller's setting says.  A setting that is changed is parsed, twice, and
+	 * a search_path has its schemas looked up: more than many a function
+	 * costs, so what is in force already is left alone.
 	 */
-	set_for_now("search_path", namespace_search_path, search_path);
-	set_for_now("eventsourcing.store", es_guc_store, NameStr(store->name));
+	if (!is_path_in_force(search_path))
+		set_for_now("search_path", search_path);
+	if (strcmp(es_guc_store, NameStr(store->name)) != 0)
+		set_for_now("eventsourcing.store", NameStr(store->name));
 }
 
 /*

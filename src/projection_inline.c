@@ -33,6 +33,7 @@
 #include "upcast.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -417,9 +418,11 @@ es_project_inserted(EsStore *store, Datum stream, int64 version,
 
 	/*
 	 * The store may have been looked up long before the events were locked
-	 * for the insertion: by a command, which is decided on in between.
+	 * for the insertion: by a command, which is decided on in between.  That
+	 * lock is held, but to get it again brought no news.
 	 */
-	store = es_store_named(NameStr(store->name));
+	AcceptInvalidationMessages();
+	es_store_validate(store);
 	entry = get_inlines(store);
 	if (entry->count == 0)
 		return;
