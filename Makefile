@@ -67,6 +67,7 @@ OBJS = \
 	src/state_jsonb.o \
 	src/state_number.o \
 	src/snapshot.o \
+	src/snapshot_find.o \
 	src/store.o \
 	src/store_query.o \
 	src/subscription.o \

@@ -11,10 +11,13 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog.h"
+#include "catalog/pg_am.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
+#include "commands/defrem.h"
 #include "utils/fmgroids.h"
-#include "utils/rel.h"
+#include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
 /*
@@ -59,6 +62,35 @@ es_event_type(void)
 	if (!OidIsValid(type))
 		elog(ERROR, "type es_event is missing from the extension's schema");
 	return type;
+}
+
+/*
+ * Whether the index is a B-tree on these columns of the table and no others,
+ * ascending, by their types' own operators and their own collations, and can be
+ * searched with any snapshot.  It may have a condition.
+ */
+bool
+es_index_is_on(Relation index, TupleDesc table, int nkeys, const AttrNumber *attnums)
+{
+	Form_pg_index form = index->rd_index;
+
+	if (index->rd_rel->relam != BTREE_AM_OID ||
+		form->indnatts != nkeys || form->indnkeyatts != nkeys ||
+		!form->indisvalid || !form->indisready || form->indcheckxmin)
+		return false;
+	for (int i = 0; i < nkeys; i++)
+	{
+		Form_pg_attribute column;
+
+		if (form->indkey.values[i] != attnums[i])
+			return false;
+		column = TupleDescAttr(table, attnums[i] - 1);
+		if (index->rd_indcollation[i] != column->attcollation ||
+			index->rd_indoption[i] != 0 ||
+			index->rd_opfamily[i] != get_opclass_family(GetDefaultOpClass(column->atttypid, BTREE_AM_OID)))
+			return false;
+	}
+	return true;
 }
 
 /*

@@ -12,9 +12,12 @@
 
 #include "fmgr.h"
 #include "utils/array.h"
+#include "utils/rel.h"
 
 extern Oid	es_extension_schema(void);
 extern Oid	es_event_type(void);
+extern bool es_index_is_on(Relation index, TupleDesc table, int nkeys,
+						   const AttrNumber *attnums);
 extern void es_check_list(ArrayType *array, int n, const char *table);
 extern void es_check_argument(FunctionCallInfo fcinfo, int n, const char *name);
 extern text *es_get_name(FunctionCallInfo fcinfo, int n, const char *what, int max);

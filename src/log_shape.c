@@ -23,14 +23,12 @@
 #include "access/heapam.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "catalog.h"
 #include "catalog/index.h"
-#include "catalog/pg_am.h"
 #include "catalog/pg_collation.h"
-#include "catalog/pg_index.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
-#include "commands/defrem.h"
 #include "commands/trigger.h"
 #include "compat.h"
 #include "guard.h"
@@ -154,27 +152,17 @@ is_for_event_ids(Relation index)
  * Whether this is the index of that kind, and fit to be searched.
  */
 static bool
-is_index(Relation index, EsLogIndex kind)
+is_index(Relation rel, Relation index, EsLogIndex kind)
 {
 	const		EsLogIndexKeys *keys = &es_log_index_keys[kind];
-	Form_pg_index form = index->rd_index;
+	AttrNumber	attnums[ES_LOG_MAXKEYS];
 	bool		unique = kind != ES_LOG_BY_POSITION;
 
-	if (index->rd_rel->relam != BTREE_AM_OID ||
-		form->indnatts != keys->nkeys || form->indnkeyatts != keys->nkeys ||
-		form->indisunique != unique || !form->indimmediate ||
-		!form->indisvalid || !form->indisready || form->indcheckxmin)
-		return false;
 	for (int i = 0; i < keys->nkeys; i++)
-	{
-		const Column *column = &columns[keys->columns[i]];
-
-		if (form->indkey.values[i] != keys->columns[i] + 1 ||
-			index->rd_indcollation[i] != column->collation ||
-			index->rd_indoption[i] != 0 ||
-			index->rd_opfamily[i] != get_opclass_family(GetDefaultOpClass(column->type, BTREE_AM_OID)))
-			return false;
-	}
+		attnums[i] = keys->columns[i] + 1;
+	if (!es_index_is_on(index, RelationGetDescr(rel), keys->nkeys, attnums) ||
+		index->rd_index->indisunique != unique || !index->rd_index->indimmediate)
+		return false;
 	return kind == ES_LOG_BY_EVENT_ID ? is_for_event_ids(index) :
 		RelationGetIndexPredicate(index) == NIL;
 }
@@ -197,7 +185,7 @@ check_indexes(Relation rel, EsLogShape * shape)
 		{
 			IndexInfo  *info = &shape->index_infos[kind];
 
-			if (OidIsValid(shape->indexes[kind]) || !is_index(index, kind))
+			if (OidIsValid(shape->indexes[kind]) || !is_index(rel, index, kind))
 				continue;
 			shape->indexes[kind] = RelationGetRelid(index);
 

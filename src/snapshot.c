@@ -40,16 +40,6 @@ PG_FUNCTION_INFO_V1(es_drop_snapshots);
 /* how often a fold is begun anew because what it ran has changed */
 #define MAX_ATTEMPTS	5
 
-static const EsQuery select_snapshot = {
-	"SELECT version, state, recorded_at, xmin FROM {es}.snapshots"
-	" WHERE stream OPERATOR(pg_catalog.=) $1"
-	" AND version OPERATOR(pg_catalog.<=) $2"
-	" AND recorded_at OPERATOR(pg_catalog.<=) $3"
-	" AND fingerprint OPERATOR(pg_catalog.=) $4"
-	" ORDER BY version DESC LIMIT 1",
-	4, {TEXTOID, INT8OID, TIMESTAMPTZOID, BYTEAOID}
-};
-
 static const EsQuery upsert_snapshot = {
 	"INSERT INTO {es}.snapshots (stream, version, state, recorded_at, fingerprint)"
 	" VALUES ($1, $2, $3, $4, $5)"
@@ -79,20 +69,6 @@ static const EsQuery delete_snapshots = {
 };
 
 /*
- * Whether a snapshot may stand for events that the caller does not see: taken
- * by his own transaction, of all there was, it is ahead of what a transaction
- * in REPEATABLE READ sees of the log.
- */
-static bool
-is_ahead(const EsFoldLimit *limit, HeapTuple row, TupleDesc desc)
-{
-	bool		isnull;
-
-	return limit->visibility == ES_SEE_STATEMENT && IsolationUsesXactSnapshot() &&
-		TransactionIdIsCurrentTransactionId(DatumGetTransactionId(SPI_getbinval(row, desc, 4, &isnull)));
-}
-
-/*
  * Sets folded to the newest usable snapshot within the limit, allocated in the
  * current memory context, or to nothing.
  */
@@ -100,38 +76,13 @@ static void
 start(EsStore *store, EsAggregate *aggregate, Datum stream,
 	  const EsFoldLimit *limit, EsFolded *folded)
 {
-	MemoryContext caller = CurrentMemoryContext;
 	bytea	   *fingerprint = es_aggregate_fingerprint(store, aggregate);
-	Datum		values[4];
 
 	memset(folded, 0, sizeof(*folded));
 	folded->recorded_at = DT_NOBEGIN;
-	if (!es_guc_use_snapshots || es_fold_is_filtered(store, limit))
-		return;
-
-	values[0] = stream;
-	values[1] = Int64GetDatum(limit->version);
-	values[2] = TimestampTzGetDatum(limit->as_of);
-	values[3] = PointerGetDatum(fingerprint);
-
-	SPI_connect();
-	if (es_store_select(store, &select_snapshot, values, NULL,
-						limit->visibility == ES_SEE_STATEMENT) > 0 &&
-		!is_ahead(limit, SPI_tuptable->vals[0], SPI_tuptable->tupdesc))
-	{
-		HeapTuple	row = SPI_tuptable->vals[0];
-		TupleDesc	desc = SPI_tuptable->tupdesc;
-		bool		isnull;
-		Jsonb	   *state;
-
-		folded->version = DatumGetInt64(SPI_getbinval(row, desc, 1, &isnull));
-		state = DatumGetJsonbP(SPI_getbinval(row, desc, 2, &isnull));
-		folded->state = MemoryContextAlloc(caller, VARSIZE(state));
-		memcpy(folded->state, state, VARSIZE(state));
-		folded->recorded_at = DatumGetTimestampTz(SPI_getbinval(row, desc, 3, &isnull));
+	if (es_guc_use_snapshots && !es_fold_is_filtered(store, limit) &&
+		es_snapshot_find(store, stream, limit, fingerprint, folded))
 		es_wake_count(ES_COUNT_SNAPSHOTS_USED, 1);
-	}
-	SPI_finish();
 }
 
 /*

@@ -34,6 +34,7 @@ typedef struct EsStore
 	bool		subscribed;		/* logical replication brings the events */
 
 	struct EsLogShape *shape;	/* log_shape.c: of events; NULL until used */
+	struct EsSnapshotTable *snapshots;	/* snapshot_find.c; NULL until used */
 	LOCKTAG		floor;			/* floor.c: the lock taken last */
 	uint64		sequence_checked;	/* floor.c: the epoch when it was */
 } EsStore;
