@@ -117,7 +117,7 @@ sub condition
 	}
 	return pick("$path IS NULL", "$path = " . literal(json(1)) . '::jsonb', "$path > " . literal(number()), "$path ? " . literal(word()),
 		"$path @> " . literal(json(1)) . '::jsonb', "jsonb_typeof($path) = '" . pick(qw(array object number string)) . "'", "$text < " . literal(word()),
-		"$text ~ " . literal(word()), "($text)::numeric > 3", "length($text) % 3 = 1", 'version % 3 = 0', "EXISTS (SELECT FROM jsonb_path_query(state, '\$.**'))",
+		"$text ~ " . literal(word()), "($text)::numeric > 3", "length($text) % 3 = 1", 'version % 3 = 0', 'version > ' . int rand 1150, q{(state#>>'{last,a}')::int > } . int rand 1150, "EXISTS (SELECT FROM jsonb_path_query(state, '\$.**'))",
 		'true', 'NULL', '1', ')', 'true) --', 'true; SELECT 1', 'state', literal(word()), '(SELECT true UNION ALL SELECT true)', '/*', word() =~ s/\$//gr =~ s/[^ -~]//gr);
 }
 
