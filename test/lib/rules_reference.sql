@@ -561,9 +561,16 @@ BEGIN
 END $_$;
 
 -- Now and then something large, which is stored compressed or elsewhere.
+-- So many members that they are searched, not gone through.
+CREATE FUNCTION random_many() RETURNS jsonb LANGUAGE sql VOLATILE AS $_$
+    SELECT jsonb_object_agg(left(md5(i::text), 1 + i % 7), i) || random_object() FROM generate_series(1, 60) i
+$_$;
+
 CREATE FUNCTION random_large() RETURNS jsonb LANGUAGE sql VOLATILE AS $_$
     SELECT CASE WHEN random() < 0.9 THEN '{}'
-        WHEN random() < 0.5 THEN jsonb_build_object(pick('a', 'big'), repeat(random_key(), 3000))
+        WHEN random() < 0.3 THEN jsonb_build_object(pick('a', 'big'), repeat(random_key(), 3000))
+        WHEN random() < 0.3 THEN random_many()
+        WHEN random() < 0.5 THEN jsonb_build_object(pick('a', 'o', 'big'), random_many())
         ELSE jsonb_build_object(pick('a', 'l', 'big'), (SELECT jsonb_agg(md5(random()::text)) FROM generate_series(1, 100)))
         END
 $_$;
