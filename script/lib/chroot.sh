@@ -42,9 +42,28 @@ open_chroot() {
   }
 }
 
+# copy_postgres DIR CHROOT: the PostgreSQL and the build in use out here, so that
+# the test of pg_upgrade in the chroot has an older version.
+copy_postgres() {
+  local to=$1/usr/lib/postgresql/$PGVER file
+  mkdir -p "$to" "$1/usr/share/postgresql"
+  cp -r "/usr/lib/postgresql/$PGVER/bin" "$to"
+  mkdir "$to/lib"
+  cp "/usr/lib/postgresql/$PGVER/lib"/*.so "$to/lib"
+  cp -r "/usr/share/postgresql/$PGVER" "$1/usr/share/postgresql"
+  cp -r "$DEST/usr/." "$1/usr"
+  # the test may have to write another path of the library into it
+  chmod a+w "$1/usr/share/postgresql/$PGVER/extension/eventsourcing.control"
+  # with what libraries of this Debian the other one lacks
+  ldd "$to"/bin/* 2>/dev/null | awk '$2 == "=>" && $3 ~ "^/" { print $3 }' | sort -u |
+    while read -r file; do
+      [ -e "$2/usr/lib/$(basename "$(dirname "$file")")/$(basename "$file")" ] || cp -L "$file" "$to/lib"
+    done
+}
+
 # run_in_chroot VERSION ARGUMENT...: the script that runs, with these arguments, in there.
 run_in_chroot() {
-  local version=$1 dir=$CACHE/pg$1 log=$TMP/chroot.log passed= failed=
+  local version=$1 dir=$CACHE/pg$1 log=$TMP/chroot.log old= passed= failed=
   shift
   open_chroot -s "pg$version" "${SUITE[$version]}" \
     "postgresql-$version" "postgresql-server-dev-$version" "postgresql-$version-pgtap" \
@@ -54,10 +73,15 @@ run_in_chroot() {
   }
 
   INSIDE=$(as_root mktemp -d "$dir/tmp/es-tree.XXXXXX")
-  copy_tree "$TMP/tree$version"
-  as_root cp -r "$TMP/tree$version/." "$INSIDE"
+  copy_tree "$TMP/in$version/tree"
+  if [ -n "${DEST:-}" ]; then
+    copy_postgres "$TMP/in$version/old" "$dir"
+    old=${INSIDE#"$dir"}/old/usr/lib/postgresql/$PGVER
+  fi
+  as_root cp -r "$TMP/in$version/." "$INSIDE"
   as_root chmod 755 "$INSIDE"
-  run_job test_in_chroot "$dir" "${INSIDE#"$dir"}/script/${0##*/}" --pg "$version" "$@" || true
+  run_job test_in_chroot "$dir" ES_OLD_POSTGRES="$old" \
+    "${INSIDE#"$dir"}/tree/script/${0##*/}" --pg "$version" "$@" || true
   as_root rm -rf "$INSIDE"
   INSIDE=
   exec 9>&-
@@ -68,7 +92,8 @@ run_in_chroot() {
 
 LAST_LINE='^[0-9]+ passed, [0-9]+ failed$'
 
-# With /proc, which sanitizers read, where it can be had.
+# test_in_chroot DIR COMMAND..., variables first; with /proc, which sanitizers
+# read, where it can be had.
 test_in_chroot() {
   local mount=()
   ! as_root unshare -m mount -t proc proc "$1/proc" 2>/dev/null ||
