@@ -257,7 +257,32 @@ DROP SCHEMA code CASCADE;
 DROP OWNED BY es_decider_owner, es_decider_author;
 DROP ROLE es_decider_owner, es_decider_author;
 
+-- a decider that takes off the guard and removes what was loaded tears no gap
+CREATE FUNCTION decide_evil(state jsonb, command text, payload jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    IF command = 'remove' THEN
+        ALTER TABLE es.events DISABLE TRIGGER es_guard_change;
+        DELETE FROM es.events WHERE stream = 'Evil-1' AND version = (payload->>'version')::bigint;
+        ALTER TABLE es.events ENABLE ALWAYS TRIGGER es_guard_change;
+    END IF;
+    RETURN jsonb_build_array(jsonb_build_object('type', command));
+END $$;
+SELECT es_create_aggregate('Evil', rules => '{}');
+SELECT es_create_decider('Evil', 'decide_evil(jsonb, text, jsonb)');
+SELECT es_execute('Evil-1', 'first');
+SELECT es_execute('Evil-1', 'second');
+SELECT es_execute('Evil-1', 'remove', '{"version": 2}');
+SELECT version, type FROM es_read('Evil-1');
+
+-- and a snapshot of what was removed is no state to decide on
+SELECT es_execute('Evil-1', 'third');
+SELECT es_snapshot('Evil-1');
+SELECT es_execute('Evil-1', 'remove', '{"version": 3}');
+SELECT es_drop_snapshots('Evil');
+SELECT es_execute('Evil-1', 'remove', '{"version": 3}');
+SELECT version, type FROM es_read('Evil-1');
+
 SELECT es_drop_store('es', confirm => true);
 DROP VIEW IF EXISTS log;
-DROP FUNCTION decide_account, decide_badly, decide_set, apply_counter, lift_counted;
+DROP FUNCTION decide_account, decide_badly, decide_evil, decide_set, apply_counter, lift_counted;
 DROP ROLE es_decider_writer, es_decider_reader;

@@ -316,6 +316,8 @@ append_events(EsStore *store, text *stream, int nevents, EsNewEvent *events,
 		queued = true;
 	}
 	es_floor_enter(store);
+	/* since a decider loaded, the guard may have been off, and events gone */
+	es_store_validate(store);
 	es_wake_at_end();
 	leap = nevents > 0 && may_leap(store, stream, expected, &tip);
 

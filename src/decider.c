@@ -115,6 +115,21 @@ decide(EsStore *store, EsAggregate *aggregate, Jsonb *state, Datum command,
 }
 
 /*
+ * Raises XX001 for a stream whose snapshot is of events that it has no longer.
+ */
+static void
+raise_ahead(text *stream, int64 loaded, int64 version)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("stream \"%s\" has a snapshot of events that it does not have",
+					text_to_cstring(stream)),
+			 errdetail("Its state is one of version " INT64_FORMAT ", and its last event has version " INT64_FORMAT ".",
+					   loaded, version),
+			 errhint("Somebody took events away. es_verify() tells what is wrong; es_drop_snapshots() has states folded from the events that are left.")));
+}
+
+/*
  * es_execute(stream, command, payload, expected_version, metadata)
  */
 Datum
@@ -127,6 +142,7 @@ es_execute(PG_FUNCTION_ARGS)
 	MemoryContext attempt;
 	MemoryContext oldcontext;
 	bool		queue;
+	int			ahead = 0;
 
 	PreventCommandIfReadOnly("es_execute()");
 	es_check_argument(fcinfo, 0, "stream");
@@ -188,6 +204,13 @@ es_execute(PG_FUNCTION_ARGS)
 			MemoryContextDelete(attempt);
 			PG_RETURN_INT64(version);
 		}
+
+		/*
+		 * The owner may just have taken events away, but once more is a
+		 * snapshot of what is no longer there.
+		 */
+		if (version < folded.version && ahead++ > 0)
+			raise_ahead(stream, folded.version, version);
 
 		/*
 		 * Lost to ourselves: what the decider appended there it would append
