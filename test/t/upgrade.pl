@@ -84,7 +84,7 @@ change(\$new, "    RAISE EXCEPTION 'event store \"%\" has layout %, which", q{  
 
 my $v9 = $new;
 change(\$v9, declaration(\$new, 'es_diff'), '');
-change(\$v9, "IF level IS NULL OR level NOT IN ('reader', 'writer', 'consumer') THEN", "IF level IS NULL OR level NOT IN ('reader', 'consumer') THEN");
+change(\$v9, "IF level NOT IN ('reader', 'writer', 'consumer') THEN", "IF level NOT IN ('reader', 'consumer') THEN");
 $v9 .= q{CREATE FUNCTION @extschema@.es_old() RETURNS int LANGUAGE sql AS 'SELECT 1';};
 
 my $v8 = $v9;
