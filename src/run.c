@@ -228,8 +228,8 @@ raise_timeout(EsStore *store, const EsRunKind *kind, const char *name,
 	const char *view = kind == &es_handler_run_kind ? "subscriptions" : "projections";
 	int64		safe = PG_INT64_MAX;
 
-	/* a standby cannot tell */
-	if (!RecoveryInProgress())
+	/* a copy of the store need not be able to tell */
+	if (!RecoveryInProgress() && !store->subscribed)
 	{
 		PushActiveSnapshot(GetTransactionSnapshot());
 		safe = es_floor_safe(store);

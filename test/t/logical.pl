@@ -109,6 +109,10 @@ sub advance
 }
 is(taken_in(), '8|8|8|8', 'projection and handler take in what is there');
 is($subscriber->safe_psql('postgres', $fetch), 8, 'so does a subscription');
+$subscriber->safe_psql('postgres', 'CREATE TABLE kept AS TABLE es.watermark; SET session_replication_role = replica; DELETE FROM es.watermark');
+is(sqlstate(q{SELECT es_safe_position()}), '55000', 'not once the watermark is lost');
+is(sqlstate(q{CALL es_wait('totals', es_head_position() + 1000, '0 s')}), 'ZE010', 'which is nothing that a time-out needs');
+$subscriber->safe_psql('postgres', 'SET session_replication_role = replica; INSERT INTO es.watermark TABLE kept');
 
 # Open transactions on the publisher hold lower positions.
 my $open = Session->new($publisher);
