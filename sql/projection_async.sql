@@ -144,6 +144,18 @@ SELECT es_drop_upcaster('Lifted', 1);
 DROP FUNCTION async_lift;
 DROP TABLE async_upcast;
 
+-- Rows that are locked, and changed or deleted then, are so by one transaction id: none
+-- becomes a MultiXact, which costs everybody who comes upon what is left of the row
+CHECKPOINT;
+SELECT next_multixact_id AS before FROM pg_control_checkpoint() \gset
+SELECT es_append('A-5', 'Counted', '{"n": 1}');
+SELECT es_schedule(now(), 'A-5', 'Other', key => 'due');
+CALL es_run();
+SELECT state, lag FROM async_events.projections;
+SELECT * FROM async_events.scheduled;
+CHECKPOINT;
+SELECT next_multixact_id = :'before' AS none FROM pg_control_checkpoint();
+
 -- Paused and resumed
 SELECT es_pause_projection('totals');
 SELECT es_append('A-6', 'Counted');

@@ -142,16 +142,11 @@ read_part(void *arg)
 	(void) es_slice_read(part->slice, part->upto, part->async->limit, false);
 }
 
-/*
- * Runs the events and moves the cursor.
- */
 static void
 run_part(void *arg)
 {
 	Part	   *part = arg;
 	EsSlice    *slice = part->slice;
-	int64		position = part->nevents < slice->batch->nevents ?
-	EsEventPosition(&slice->batch->events[part->nevents - 1]) : slice->position;
 
 	part->prepared = false;
 	set_script(part->async, part->store, part->projection);
@@ -159,6 +154,21 @@ run_part(void *arg)
 	slice->script = part->async->script;
 	es_slice_run(slice, part->nevents);
 	ES_WAIT_POINT("run: slice");
+}
+
+/*
+ * Moves the cursor past the events that were run.  Not in the subtransaction that
+ * ran them: its id and that of the transaction, which holds the row's lock, would
+ * have to share the old row as a MultiXact.  Whoever walks past that row
+ * afterwards, which is all until it is vacuumed, would have to look it up.
+ */
+static void
+move_past(const Part *part)
+{
+	const EsSlice *slice = part->slice;
+	int64		position = part->nevents < slice->batch->nevents ?
+	EsEventPosition(&slice->batch->events[part->nevents - 1]) : slice->position;
+
 	es_projection_set_position(part->store, part->projection->name, position,
 							   part->nevents);
 	ES_WAIT_POINT("run: moved");
@@ -248,6 +258,7 @@ take_in(EsStore *store, EsProjection *projection, int64 upto, Async *async)
 		}
 		more = true;
 	}
+	move_past(&part);
 	if (!more && projection->state == ES_PROJECTION_BUILDING)
 		es_projection_set_state(store, projection->name, "running");
 	return more;

@@ -197,11 +197,13 @@ typedef struct Timer
 } Timer;
 
 /*
- * Appends the timer's event with the rights of the role that scheduled it.
+ * Fires one timer, whose row is locked: appends its event with the rights of the
+ * role that scheduled it.
  */
 static void
-append_as_role(Timer *timer)
+fire(void *arg)
 {
+	Timer	   *timer = arg;
 	EsStore    *store = timer->store;
 	Oid			role = get_role_oid(timer->role, true);
 	EsOwnerState state;
@@ -220,15 +222,14 @@ append_as_role(Timer *timer)
 }
 
 /*
- * Fires one timer, whose row is locked.
+ * Forgets a timer that was fired; not in the subtransaction that fired it, which
+ * would make a MultiXact of the row's lock.
  */
 static void
-fire(void *arg)
+forget(Timer *timer)
 {
-	Timer	   *timer = arg;
 	Datum		value = PointerGetDatum(timer->key);
 
-	append_as_role(timer);
 	SPI_connect();
 	(void) es_store_execute(timer->store, &delete_query, &value, NULL);
 	SPI_finish();
@@ -292,7 +293,9 @@ step(EsStore *store, const char *name, int64 upto, void **state)
 
 		timers[i].role = text_to_cstring((text *) timers[i].role);
 		error = es_attempt_as(&none, fire, &timers[i]);
-		if (error != NULL)
+		if (error == NULL)
+			forget(&timers[i]);
+		else
 			put_off(&timers[i], error);
 	}
 	return n > 0;
