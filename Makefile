@@ -143,6 +143,7 @@ REGRESS = \
 	search_path \
 	security \
 	snapshot \
+	snapshot_find \
 	upcast \
 	store \
 	subscriptions \
@@ -172,6 +173,7 @@ ISOLATION = \
 	projection_rebuild \
 	projection_run \
 	read_all \
+	snapshot_altered \
 	snapshot_repeatable_read \
 	snapshots \
 	store_dropped \

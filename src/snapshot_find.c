@@ -137,21 +137,30 @@ open_directly(EsStore *store)
 
 	if (es_guc_log_path == ES_LOG_PATH_SPI)
 		return NULL;
-	es_store_validate(store);
 	if (table == NULL)
 	{
 		store->snapshots = table = MemoryContextAllocZero(CacheMemoryContext,
 														  sizeof(EsSnapshotTable));
 		table->epoch = store->epoch - 1;
 	}
-	if (table->epoch != store->epoch)
-		table->relid = get_relname_relid("snapshots", store->schema);
-	rel = try_table_open(table->relid, AccessShareLock);
-	if (rel == NULL)
-		return NULL;
+	for (;;)
+	{
+		es_store_validate(store);
+		if (table->epoch != store->epoch)
+			table->relid = get_relname_relid("snapshots", store->schema);
+		rel = try_table_open(table->relid, AccessShareLock);
+		if (rel == NULL)
+			return NULL;
+		if (store->valid)
+			break;
 
-	/* the lock may have brought news */
-	if (table->epoch != store->epoch || !store->valid)
+		/*
+		 * the lock brought news: its columns may be others, or it another
+		 * table
+		 */
+		table_close(rel, AccessShareLock);
+	}
+	if (table->epoch != store->epoch)
 		inspect(store, table, rel);
 	if (OidIsValid(table->index))
 		return rel;

@@ -138,9 +138,11 @@ static const Table tables[] = {
 			{"new_type", TEXTOID, true}
 	}},
 	{"snapshots", {
+			{"stream", TEXTOID, true},
 			{"version", INT8OID, true},
 			{"state", JSONBOID, true},
-			{"recorded_at", TIMESTAMPTZOID, true}
+			{"recorded_at", TIMESTAMPTZOID, true},
+			{"fingerprint", BYTEAOID, true}
 	}},
 	{"subscription_cursors", {
 			{"taken", INT8OID, true},
