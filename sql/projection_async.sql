@@ -80,7 +80,11 @@ CALL es_run('totals');
 SET eventsourcing.clock_offset = '1h';
 CALL es_run();
 RESET eventsourcing.clock_offset;
-SELECT state, failures FROM async_events.projections WHERE name = 'totals';
+SELECT state, failures, retry_at > now() AS again FROM async_events.projections WHERE name = 'totals';
+CALL es_wait('totals', timeout => '0 seconds');
+SELECT es_pause_projection('totals');
+SELECT state, failures, retry_at FROM async_events.projections WHERE name = 'totals';
+CALL es_wait('totals', timeout => '0 seconds');
 SELECT es_alter_projection('totals', script => $$
     INSERT INTO async_totals AS t SELECT stream, 1, 1000 FROM new_events
     ON CONFLICT (stream) DO UPDATE SET events = t.events + 1, amount = t.amount + EXCLUDED.amount

@@ -232,6 +232,98 @@ SELECT es_resume_projection('shop');
 SELECT id FROM customers ORDER BY id;
 SELECT * FROM es_verify_projection('shop');
 
+-- Names that need quotes
+CREATE SCHEMA "Re ""built""";
+SET search_path = "Re ""built""", public;
+CREATE COLLATION "Own" FROM "C";
+CREATE TABLE "Mother's" ("Stream" text COLLATE "Own" PRIMARY KEY, "n""" int CHECK ("n""" > 0), touched text);
+CREATE TABLE "Child" (position bigint PRIMARY KEY, stream text REFERENCES "Mother's" ON DELETE CASCADE);
+CREATE INDEX "By n" ON "Mother's" ("n""" DESC) WHERE "Stream" <> '';
+CREATE TRIGGER touch BEFORE INSERT ON "Mother's" FOR EACH ROW EXECUTE FUNCTION rebuilt.touch();
+SELECT es_create_projection('its "name"', $$
+    INSERT INTO "Mother's" SELECT stream, 1 FROM new_events
+    ON CONFLICT ("Stream") DO UPDATE SET "n""" = "Mother's"."n""" + 1;
+    INSERT INTO "Child" SELECT position, stream FROM new_events;
+    DELETE FROM "Mother's" USING new_events e WHERE "Stream" = e.stream AND e.type = 'Forgotten'
+$$, '{"\"Mother''s\"","\"Child\""}', types => '{Shipped,Placed,Forgotten}');
+UPDATE "Mother's" SET "n""" = 99 WHERE "Stream" = 'Order-3';
+SELECT * FROM es_verify_projection('its "name"');
+CALL es_rebuild('its "name"');
+SELECT * FROM es_verify_projection('its "name"');
+SELECT count(*), sum("n""") AS n, count(touched) AS touched, (SELECT count(*) FROM "Child") AS children FROM "Mother's";
+SET enable_seqscan = off;
+SELECT "Stream" FROM "Mother's" WHERE "n""" = 2 AND "Stream" <> '' ORDER BY 1 LIMIT 1;
+RESET enable_seqscan;
+DROP INDEX "By n";
+CREATE INDEX "By n" ON "Mother's" ("n""");
+UPDATE pg_index SET indisvalid = false WHERE indexrelid = '"By n"'::regclass;
+CALL es_rebuild('its "name"');
+SELECT es_drop_projection('its "name"');
+SET client_min_messages = warning;
+DROP SCHEMA "Re ""built""" CASCADE;
+RESET client_min_messages;
+SET search_path = rebuilt, public;
+
+-- Where and how rows are stored
+SET allow_in_place_tablespaces = on;
+CREATE TABLESPACE regress_rebuilt LOCATION '';
+CREATE TABLE stored (
+    stream  text PRIMARY KEY USING INDEX TABLESPACE regress_rebuilt,
+    note    text,
+    n       int
+) WITH (toast.autovacuum_enabled = off, autovacuum_enabled = off);
+ALTER TABLE stored ALTER stream SET COMPRESSION pglz, ALTER note SET STORAGE EXTERNAL;
+CREATE INDEX stored_n ON stored (n) TABLESPACE regress_rebuilt;
+CREATE INDEX stored_note ON stored (md5(note));
+SELECT es_create_projection('stored', $$
+    INSERT INTO stored SELECT stream, repeat('x', 3000) FROM new_events ON CONFLICT DO NOTHING
+$$, '{stored}', types => '{Seen}');
+CALL es_rebuild('stored');
+SELECT indexname, tablespace FROM pg_indexes WHERE tablename = 'stored' ORDER BY 1;
+SELECT max(pg_column_size(note)) AS size, c.reloptions, t.reloptions AS toast
+  FROM stored, pg_class c JOIN pg_class t ON t.oid = c.reltoastrelid WHERE c.oid = 'stored'::regclass GROUP BY 2, 3;
+SELECT es_drop_projection('stored');
+DROP TABLE stored;
+DROP TABLESPACE regress_rebuilt;
+
+-- A foreign key from a table that the store's owner may not read
+CREATE ROLE regress_rebuild_owner;
+CREATE ROLE regress_rebuild_other;
+CREATE SCHEMA owned AUTHORIZATION regress_rebuild_owner;
+DO $$ BEGIN EXECUTE format('GRANT CREATE ON DATABASE %I TO regress_rebuild_owner', current_database()); END $$;
+SET ROLE regress_rebuild_owner;
+SELECT es_create_store('rebuild_owned');
+SET eventsourcing.store = 'rebuild_owned';
+SET search_path = owned, public;
+CREATE TABLE seen (stream text PRIMARY KEY);
+SELECT es_create_projection('seen', 'INSERT INTO seen SELECT stream FROM new_events ON CONFLICT DO NOTHING', '{seen}');
+SELECT es_append('Seen-1', 'Seen');
+RESET ROLE;
+CREATE TABLE others (stream text, own text REFERENCES seen);
+ALTER TABLE others OWNER TO regress_rebuild_other;
+INSERT INTO others VALUES ('Seen-1', 'Seen-1');
+SET ROLE regress_rebuild_owner;
+CALL es_rebuild('seen');
+SELECT count(*) FROM pg_class WHERE relname ~ '^(rebuild|verify)_\d';
+RESET ROLE;
+GRANT SELECT (own) ON others TO regress_rebuild_owner;
+SET ROLE regress_rebuild_owner;
+CALL es_rebuild('seen');
+RESET ROLE;
+ALTER TABLE others ENABLE ROW LEVEL SECURITY;
+SET ROLE regress_rebuild_owner;
+CALL es_rebuild('seen');
+SELECT count(*) FROM seen;
+RESET ROLE;
+SELECT es_drop_store('rebuild_owned', confirm => true);
+SET client_min_messages = warning;
+DROP SCHEMA owned CASCADE;
+RESET client_min_messages;
+DROP OWNED BY regress_rebuild_owner;
+DROP ROLE regress_rebuild_owner, regress_rebuild_other;
+SET eventsourcing.store = 'rebuild_events';
+SET search_path = rebuilt, public;
+
 -- A table that was dropped and made again isn't the projection's; this session planned the script before, another didn't
 SELECT es_create_projection('inline', 'INSERT INTO nothing SELECT position FROM new_events', '{nothing}', types => '{Nothing}');
 SELECT es_append('Nothing', 'Nothing');

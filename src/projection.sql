@@ -102,7 +102,7 @@ BEGIN
                      LIMIT 1) AS lag_time,
                    CASE WHEN d.mode = 'async' THEN c.events END AS events,
                    c.failures,
-                   c.retry_at,
+                   CASE WHEN d.state <> 'paused' THEN c.retry_at END AS retry_at,
                    d.next_script IS NOT NULL AS altered,
                    d.tables,
                    d.types,

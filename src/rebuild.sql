@@ -40,12 +40,12 @@ BEGIN
                   DETAIL = format('It had the OID %s. Another one of the same name is not what the projection was created for.', original::oid),
                   HINT = 'Call es_drop_projection(), and create the projection again.';
     END IF;
-    qualified := format('%I.%I', class.relnamespace::regnamespace::text, class.relname);
+    qualified := format('%s.%I', class.relnamespace::regnamespace, class.relname);
     SELECT string_agg(
                CASE WHEN a.attisdropped THEN format('"........dropped.%s........" int', a.attnum)
                     ELSE format('%I %s', a.attname, format_type(a.atttypid, a.atttypmod))
                          || CASE WHEN a.attcollation <> t.typcollation
-                                 THEN format(' COLLATE %I.%I', l.collnamespace::regnamespace::text, l.collname)
+                                 THEN format(' COLLATE %s.%I', l.collnamespace::regnamespace, l.collname)
                                  ELSE '' END
                          || CASE a.attgenerated
                                  WHEN 's' THEN format(' GENERATED ALWAYS AS (%s) STORED', pg_get_expr(d.adbin, d.adrelid))
@@ -61,7 +61,8 @@ BEGIN
      WHERE a.attrelid = original AND a.attnum > 0;
 
     -- room for newer versions of rows beside the older ones, so that no index changes with them
-    options := class.reloptions;
+    options := class.reloptions
+            || ARRAY(SELECT 'toast.' || o FROM pg_class t CROSS JOIN unnest(t.reloptions) o WHERE t.oid = class.reltoastrelid);
     IF roomy AND class.relpersistence = 'p' AND class.relam = (SELECT m.oid FROM pg_am m WHERE m.amname = 'heap') THEN
         options := ARRAY(SELECT o FROM unnest(options) o WHERE o NOT LIKE 'fillfactor=%')
                 || format('fillfactor=%s', least(@extschema@.es_fillfactor(original), 40));
@@ -78,6 +79,20 @@ BEGIN
          WHERE a.attrelid = original AND a.attnum > 0 AND a.attisdropped
     LOOP
         EXECUTE format('ALTER TABLE %s DROP COLUMN "........dropped.%s........"', shadow, item.attnum);
+    END LOOP;
+    FOR item IN
+        SELECT a.attname,
+               CASE a.attstorage WHEN 'p' THEN 'PLAIN' WHEN 'm' THEN 'MAIN' WHEN 'e' THEN 'EXTERNAL' ELSE 'EXTENDED' END AS storage,
+               CASE a.attcompression WHEN 'p' THEN ', ALTER COLUMN %1$I SET COMPRESSION pglz'
+                                     WHEN 'l' THEN ', ALTER COLUMN %1$I SET COMPRESSION lz4'
+                                     ELSE '' END AS compression
+          FROM pg_attribute a
+          JOIN pg_type t ON t.oid = a.atttypid
+         WHERE a.attrelid = original AND a.attnum > 0 AND NOT a.attisdropped
+           AND (a.attstorage <> t.typstorage OR a.attcompression <> '')
+    LOOP
+        EXECUTE format('ALTER TABLE %3$s ALTER COLUMN %1$I SET STORAGE %2$s' || item.compression,
+                       item.attname, item.storage, shadow);
     END LOOP;
     FOR item IN
         SELECT c.conname, pg_get_constraintdef(c.oid) AS definition
@@ -119,11 +134,12 @@ BEGIN
     FOR item IN
         SELECT prefix || i.indexrelid AS name,
                i.indisvalid,
-               i.indexrelid::regclass AS index,
+               x.relname AS index,
+               (SELECT s.spcname FROM pg_tablespace s WHERE s.oid = x.reltablespace) AS tablespace,
                pg_get_constraintdef(c.oid) AS constraint,
                pg_get_indexdef(i.indexrelid) AS definition,
-               format('CREATE %sINDEX %I ON %I.%I', CASE WHEN i.indisunique THEN 'UNIQUE ' END, x.relname,
-                      t.relnamespace::regnamespace::text, t.relname) AS head,
+               format('CREATE %sINDEX %I ON %s.%I', CASE WHEN i.indisunique THEN 'UNIQUE ' END, x.relname,
+                      t.relnamespace::regnamespace, t.relname) AS head,
                CASE WHEN i.indisunique THEN 'UNIQUE ' END AS uniqueness
           FROM pg_index i
           JOIN pg_class x ON x.oid = i.indexrelid
@@ -133,6 +149,7 @@ BEGIN
          WHERE i.indrelid = original AND (i.indisunique OR i.indisexclusion) <> late
          ORDER BY i.indisprimary DESC, i.indexrelid
     LOOP
+        PERFORM set_config('default_tablespace', coalesce(item.tablespace, ''), true);
         IF NOT item.indisvalid THEN
             RAISE EXCEPTION 'index "%" of table "%" is not valid', item.index, original
                 USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -178,7 +195,7 @@ BEGIN
     -- foreign keys between them: a script may rely on their cascades
     FOR item IN
         SELECT c.conrelid, c.confrelid, pg_get_constraintdef(c.oid) AS definition,
-               format('REFERENCES %I.%I(', r.relnamespace::regnamespace::text, r.relname) AS original
+               format('REFERENCES %s.%I(', r.relnamespace::regnamespace, r.relname) AS original
           FROM pg_constraint c
           JOIN pg_class r ON r.oid = c.confrelid
          WHERE c.contype = 'f' AND c.conrelid = ANY (tables) AND c.confrelid = ANY (tables)
@@ -262,6 +279,8 @@ BEGIN
     EXECUTE format('SELECT tables, CASE WHEN next_script IS NULL THEN types ELSE next_types END'
                    ' FROM %I.projection_definitions WHERE name = $1', store)
        INTO tables, types USING projection;
+    -- now, rather than when all is filled
+    PERFORM @extschema@.es_check_key_rights(t) FROM unnest(tables) t;
     EXECUTE format('SELECT count(*) FROM %I.events WHERE $1 IS NULL OR type = ANY ($1)', store)
        INTO total USING types;
     -- rows that are written again and again are written to the WAL once, when all is filled; not where tables refer
@@ -323,6 +342,37 @@ $$;
 COMMENT ON FUNCTION @extschema@.es_check_shadow(regclass, regclass) IS
     'Internal: raises 55000 where a table got a check that its shadow''s rows did not pass; called by es_rebuild() before it swaps contents';
 
+CREATE FUNCTION @extschema@.es_check_key_rights(original regclass) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    item record;
+BEGIN
+    SELECT c.conname, t.oid::regclass AS other, row_security_active(t.oid) AS hidden INTO item
+      FROM pg_constraint c
+     CROSS JOIN LATERAL (VALUES (c.conrelid, c.conkey), (c.confrelid, c.confkey)) k (other, columns)
+      JOIN pg_class t ON t.oid = k.other
+     WHERE c.contype = 'f' AND c.convalidated AND c.conparentid = 0 AND original IN (c.conrelid, c.confrelid)
+       AND NOT pg_has_role(t.relowner, 'USAGE')
+       AND (row_security_active(t.oid)
+            OR NOT (SELECT bool_and(has_column_privilege(t.oid, a, 'SELECT')) FROM unnest(k.columns) a))
+     ORDER BY c.conname
+     LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'foreign key constraint "%" cannot be checked by the store''s owner', item.conname
+            USING ERRCODE = 'insufficient_privilege',
+                  DETAIL = CASE WHEN item.hidden THEN format('Row security may hide rows of table %s from role %I.', item.other, current_user)
+                                ELSE format('Role %2$I may not read table %1$s.', item.other, current_user) END,
+                  HINT = CASE WHEN item.hidden THEN 'Drop the foreign key for the time of the rebuild, or exempt the role from row security.'
+                              ELSE format('GRANT SELECT ON %s TO %I.', item.other, current_user) END;
+    END IF;
+END
+$$;
+
+COMMENT ON FUNCTION @extschema@.es_check_key_rights(regclass) IS
+    'Internal: raises 42501 where the store''s owner cannot check a foreign key from or to a table; called by es_rebuild()';
+
 CREATE FUNCTION @extschema@.es_check_keys(original regclass) RETURNS void
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
@@ -331,6 +381,7 @@ DECLARE
     item record;
     row text;
 BEGIN
+    PERFORM @extschema@.es_check_key_rights(original);
     FOR item IN
         SELECT c.conname,
                format('%I.%I', fn.nspname, f.relname) AS referencing,
@@ -348,7 +399,7 @@ BEGIN
           JOIN pg_attribute pa ON pa.attrelid = c.confrelid AND pa.attnum = k.p
           JOIN pg_operator o ON o.oid = k.op
           JOIN pg_namespace n ON n.oid = o.oprnamespace
-         WHERE c.contype = 'f' AND c.convalidated AND original IN (c.conrelid, c.confrelid)
+         WHERE c.contype = 'f' AND c.convalidated AND c.conparentid = 0 AND original IN (c.conrelid, c.confrelid)
          GROUP BY c.oid, c.conname, fn.nspname, f.relname, pn.nspname, p.relname
     LOOP
         EXECUTE format('SELECT ROW(%s)::text FROM %s f WHERE %s AND NOT EXISTS (SELECT FROM %s p WHERE %s) LIMIT 1',

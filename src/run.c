@@ -24,6 +24,7 @@
 #include "handler.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "projection.h"
 #include "run.h"
 #include "schedule.h"
 #include "storage/latch.h"
@@ -217,6 +218,28 @@ es_run(PG_FUNCTION_ARGS)
 }
 
 /*
+ * Raises ZE010, if it is because a projection is paused or fails.
+ */
+static void
+raise_if_stopped(EsStore *store, const char *name, int64 position, int64 reached)
+{
+	EsProjection *projection = es_projection_get(store, name, ES_SEE_ALL);
+	bool		paused = projection != NULL && projection->state == ES_PROJECTION_PAUSED;
+
+	if (!paused && (projection == NULL || projection->failures == 0))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_ES_WAIT_TIMEOUT),
+			 errmsg("\"%s\" did not get to position " INT64_FORMAT " in time", name, position),
+			 errdetail("It is at position " INT64_FORMAT ", and %s.", reached,
+					   paused ? "paused" : "fails there"),
+			 paused ?
+			 errhint("Call es_resume_projection().") :
+			 errhint("last_error in the view %s.projections says why.",
+					 quote_identifier(NameStr(store->name)))));
+}
+
+/*
  * Raises ZE010.  Where nothing could have got to the position, it is the log that
  * is to be looked at.
  */
@@ -227,6 +250,9 @@ raise_timeout(EsStore *store, const EsRunKind *kind, const char *name,
 	const char *schema = quote_identifier(NameStr(store->name));
 	const char *view = kind == &es_handler_run_kind ? "subscriptions" : "projections";
 	int64		safe = PG_INT64_MAX;
+
+	if (kind == &es_projection_run_kind)
+		raise_if_stopped(store, name, position, reached);
 
 	/* a copy of the store need not be able to tell */
 	if (!RecoveryInProgress() && !store->subscribed)
