@@ -162,6 +162,25 @@ SET ROLE regress_es_nobody;
 SELECT es_schedule(now(), 'T-2', 'x');
 SELECT es_cancel('a');
 RESET ROLE;
+-- a trigger on the log schedules the same key anew, and cancels and puts off others
+CREATE FUNCTION tick() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM appended WHERE type = 'Tick') THEN
+        PERFORM es_schedule(now() + interval '1 day', 'T-3', 'Tick', '{"n": 2}', 'tick'),
+            es_cancel('cancelled'), es_schedule(now() + interval '2 days', 'T-3', 'Late', key => 'late');
+    END IF;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER tick AFTER INSERT ON handlers.events REFERENCING NEW TABLE AS appended
+    FOR EACH STATEMENT EXECUTE FUNCTION tick();
+SELECT es_schedule(now() - interval '1 hour', 'T-3', 'Tick', '{"n": 1}', 'tick');
+SELECT es_schedule(now() - interval '1 minute', 'T-3', key, key => key) FROM unnest('{cancelled,late}'::text[]) key;
+CALL es_run();
+SELECT type, data FROM es_read('T-3');
+SELECT key, at > now() AS later, data, attempts, error FROM handlers.scheduled ORDER BY at;
+DROP TRIGGER tick ON handlers.events;
+SELECT es_cancel('tick'), es_cancel('late');
 
 -- the saga
 SELECT es_create_handler('payment deadline', $$
@@ -204,5 +223,5 @@ SELECT es_stream_version('E-1');
 
 SELECT es_drop_store('handlers', confirm => true);
 DROP TABLE mails;
-DROP FUNCTION send;
+DROP FUNCTION send, tick;
 DROP ROLE regress_es_writer, regress_es_nobody;

@@ -68,10 +68,21 @@ static const EsQuery delete_query = {
 };
 
 static const EsQuery due_query = {
-	"SELECT key, stream, type, data, metadata, role::pg_catalog.text, attempts, schema"
-	" FROM {es}.timers WHERE due OPERATOR(pg_catalog.<=) $1"
+	"SELECT key FROM {es}.timers WHERE due OPERATOR(pg_catalog.<=) $1"
 	" ORDER BY due LIMIT $2 FOR UPDATE SKIP LOCKED",
 	2, {TIMESTAMPTZOID, INT8OID}
+};
+
+static const EsQuery get_query = {
+	"SELECT ctid, stream, type, data, metadata, role::pg_catalog.text, attempts, schema"
+	" FROM {es}.timers WHERE key OPERATOR(pg_catalog.=) $1 AND due OPERATOR(pg_catalog.<=) $2",
+	2, {TEXTOID, TIMESTAMPTZOID}
+};
+
+/* this row, and not what has been scheduled under its key since it was read */
+static const EsQuery forget_query = {
+	"DELETE FROM {es}.timers WHERE ctid OPERATOR(pg_catalog.=) $1",
+	1, {TIDOID}
 };
 
 static const EsQuery failed_query = {
@@ -189,12 +200,47 @@ typedef struct Timer
 {
 	EsStore    *store;
 	text	   *key;
+	ItemPointerData ctid;
 	text	   *stream;
 	EsNewEvent	event;
 	char	   *role;
 	int			attempts;
 	int			schema;			/* of its data */
 } Timer;
+
+/*
+ * Reads one timer, whose row is locked; false if it is not due any more.  A
+ * trigger on the log may have cancelled it, or put it off, when another one of
+ * this transaction was fired.
+ */
+static bool
+get(Timer *timer, TimestampTz now)
+{
+	Datum		values[2];
+	text	   *role = NULL;
+	bool		is_due;
+	bool		isnull;
+
+	values[0] = PointerGetDatum(timer->key);
+	values[1] = TimestampTzGetDatum(now);
+	SPI_connect();
+	is_due = es_store_execute(timer->store, &get_query, values, NULL) > 0;
+	if (is_due)
+	{
+		timer->ctid = *(ItemPointer) DatumGetPointer(es_result_value(0, 1, &isnull));
+		timer->stream = es_result_copy(0, 2);
+		timer->event.type = es_result_copy(0, 3);
+		timer->event.data = es_result_copy(0, 4);
+		timer->event.metadata = es_result_copy(0, 5);
+		role = es_result_copy(0, 6);
+		timer->attempts = DatumGetInt32(es_result_value(0, 7, &isnull));
+		timer->schema = DatumGetInt32(es_result_value(0, 8, &isnull));
+	}
+	SPI_finish();
+	if (is_due)
+		timer->role = text_to_cstring(role);
+	return is_due;
+}
 
 /*
  * Fires one timer, whose row is locked: appends its event with the rights of the
@@ -223,15 +269,16 @@ fire(void *arg)
 
 /*
  * Forgets a timer that was fired; not in the subtransaction that fired it, which
- * would make a MultiXact of the row's lock.
+ * would make a MultiXact of the row's lock.  Where a trigger on the log has
+ * scheduled the next one under the same key, that stays.
  */
 static void
 forget(Timer *timer)
 {
-	Datum		value = PointerGetDatum(timer->key);
+	Datum		value = PointerGetDatum(&timer->ctid);
 
 	SPI_connect();
-	(void) es_store_execute(timer->store, &delete_query, &value, NULL);
+	(void) es_store_execute(timer->store, &forget_query, &value, NULL);
 	SPI_finish();
 }
 
@@ -261,37 +308,30 @@ put_off(Timer *timer, char *error)
 static bool
 step(EsStore *store, const char *name, int64 upto, void **state)
 {
+	static const EsContext none = {0};
+	TimestampTz now = es_clock_now();
 	Datum		values[2];
 	Timer	   *timers = palloc0(BATCH_SIZE * sizeof(Timer));
 	int			n;
 
-	values[0] = TimestampTzGetDatum(es_clock_now());
+	values[0] = TimestampTzGetDatum(now);
 	values[1] = Int64GetDatum(BATCH_SIZE);
 
 	SPI_connect();
 	n = (int) es_store_execute(store, &due_query, values, NULL);
 	for (int i = 0; i < n; i++)
 	{
-		bool		isnull;
-
 		timers[i].store = store;
 		timers[i].key = es_result_copy(i, 1);
-		timers[i].stream = es_result_copy(i, 2);
-		timers[i].event.type = es_result_copy(i, 3);
-		timers[i].event.data = es_result_copy(i, 4);
-		timers[i].event.metadata = es_result_copy(i, 5);
-		timers[i].role = es_result_copy(i, 6);
-		timers[i].attempts = DatumGetInt32(es_result_value(i, 7, &isnull));
-		timers[i].schema = DatumGetInt32(es_result_value(i, 8, &isnull));
 	}
 	SPI_finish();
 
 	for (int i = 0; i < n; i++)
 	{
-		static const EsContext none = {0};
 		char	   *error;
 
-		timers[i].role = text_to_cstring((text *) timers[i].role);
+		if (!get(&timers[i], now))
+			continue;
 		error = es_attempt_as(&none, fire, &timers[i]);
 		if (error == NULL)
 			forget(&timers[i]);
