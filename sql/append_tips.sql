@@ -97,6 +97,32 @@ SELECT es_append('A-1', 'E', expected_version => 4);
 ALTER TABLE es.events ENABLE ALWAYS TRIGGER es_guard_change;
 SELECT versions('A-1');
 
+-- nor is what is known of a store taken for the same store's under another name
+SET eventsourcing.store = 'other';
+DO $$ BEGIN FOR i IN 1 .. 30 LOOP ALTER TABLE other.events SET (fillfactor = 100); PERFORM es_append('E-0', 'A'); END LOOP; END $$;
+SELECT sum(es_append('E-' || i, 'A', expected_version => 0)) FROM generate_series(1, 60) i;
+SELECT sum(es_append('E-' || i, 'B', expected_version => 1)) FROM generate_series(1, 60) i;
+ALTER SCHEMA other RENAME TO renamed;
+SET eventsourcing.store = 'renamed';
+ALTER TABLE renamed.events DISABLE TRIGGER es_guard_change;
+DELETE FROM renamed.events WHERE stream <> 'E-0' AND version > 1;
+ALTER TABLE renamed.events ENABLE ALWAYS TRIGGER es_guard_change;
+DO $$
+BEGIN
+    FOR i IN 1 .. 60 LOOP
+        ALTER TABLE renamed.events SET (fillfactor = 100);
+        PERFORM es_append('E-0', 'A');
+        BEGIN
+            PERFORM es_append('E-' || i, 'C', expected_version => 2);
+            RAISE WARNING 'a gap';
+        EXCEPTION WHEN SQLSTATE 'ZE001' THEN
+            NULL;
+        END;
+    END LOOP;
+END
+$$;
+SET eventsourcing.store = 'es';
+
 -- a new stream of the same name as one that was taken back, and one that is there
 BEGIN;
 SELECT es_append('B-1', 'A', expected_version => 0);
@@ -107,4 +133,4 @@ SELECT es_append('B-1', 'B', expected_version => 0);
 SELECT versions('B-1');
 SELECT * FROM es_verify();
 DROP FUNCTION versions;
-SELECT es_drop_store('es', confirm => true), es_drop_store('other', confirm => true);
+SELECT es_drop_store('es', confirm => true), es_drop_store('renamed', confirm => true);

@@ -27,6 +27,13 @@ CALL es_wait('none', 2);
 CALL es_wait(NULL);
 CALL es_wait('totals', 2, '-1 second');
 CALL es_wait('totals', 2, NULL);
+-- nor does an append to another store count
+SELECT es_create_store('async_other');
+SET eventsourcing.store = 'async_other';
+SELECT es_append('A-1', 'Counted');
+SET eventsourcing.store = 'async_events';
+CALL es_wait('totals', timeout => '0 seconds');
+SELECT es_drop_store('async_other', confirm => true);
 -- where nothing can get to yet
 CALL es_wait('totals', 1000000, '0 seconds');
 BEGIN;

@@ -29,6 +29,37 @@ SELECT es_upgrade_store('verify');
 SELECT es_append('Acc-4', 'Deposited', '{"amount": 1}');
 SELECT relation, problem FROM es_verify() ORDER BY 1, 2;
 
+-- Appends rely on a sequence that goes up and keeps nothing for a session, and on
+-- unique indexes.
+CREATE TEMP TABLE altered (command text);
+INSERT INTO altered VALUES
+    ('ALTER SEQUENCE verify.events_position_seq CACHE 10'),
+    ('ALTER SEQUENCE verify.events_position_seq INCREMENT -1 MINVALUE 1'),
+    ('ALTER SEQUENCE verify.events_position_seq CYCLE'),
+    ('DROP INDEX verify.events_stream_version_idx'),
+    ('DROP INDEX verify.events_stream_event_id_idx'),
+    ('DROP INDEX verify.events_stream_event_id_idx; CREATE UNIQUE INDEX ON verify.events (stream, event_id) WHERE version > 1'),
+    ('DROP INDEX verify.events_stream_version_idx; ALTER TABLE verify.events ADD UNIQUE (stream, version) DEFERRABLE'),
+    ('DROP INDEX verify.events_stream_version_idx; CREATE UNIQUE INDEX ON verify.events (version, stream)');
+DO $$
+DECLARE
+    command text;
+    hint text;
+BEGIN
+    FOR command IN SELECT a.command FROM altered a LOOP
+        BEGIN
+            EXECUTE command;
+            PERFORM es_append('Order-9', 'X');
+            RAISE 'was appended' USING ERRCODE = 'ZZ999';
+        EXCEPTION WHEN SQLSTATE '55000' OR SQLSTATE 'ZZ999' THEN
+            GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
+            RAISE WARNING '%: % %', command, SQLERRM, hint;
+        END;
+    END LOOP;
+END
+$$;
+SELECT es_append('Order-9', 'X');
+
 -- What refers to what is not there, cursors past the head, a sequence that hands
 -- out positions in lots, a unique index gone, a projection that no longer runs.
 SELECT es_create_store('verify_refs');

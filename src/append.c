@@ -43,9 +43,6 @@
 PG_FUNCTION_INFO_V1(es_append);
 PG_FUNCTION_INFO_V1(es_append_events);
 
-/* the position of the session's last event, for read-your-writes */
-static int64 last_position = 0;
-
 /* how many appends are still to look before they leap */
 #define WARY_APPENDS 100
 static int	wary = 0;
@@ -398,7 +395,7 @@ append_events(EsStore *store, text *stream, int nevents, EsNewEvent *events,
 						  nevents, events,
 						  lost && lost_at == tip.version))
 		{
-			last_position = events[nevents - 1].position;
+			store->last_appended = events[nevents - 1].position;
 			es_wake_count(ES_COUNT_APPENDED, nevents);
 			es_snapshot_after_append(store, PointerGetDatum(stream),
 									 tip.version, tip.version + nevents);
@@ -498,15 +495,6 @@ es_append_recorded(EsStore *store, text *stream, EsNewEvent *event, int64 versio
 						   result, version),
 				 errhint("Give every event of a stream an id of its own, or none.")));
 	return result;
-}
-
-/*
- * Returns the position of the last event that this session appended, 0 if none.
- */
-int64
-es_append_last_position(void)
-{
-	return last_position;
 }
 
 /*

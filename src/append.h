@@ -30,7 +30,6 @@ extern int64 es_append_recorded(EsStore *store, text *stream, EsNewEvent *event,
 extern void es_append_check_rights(EsStore *store, Oid role);
 extern int64 es_append_get_expected(FunctionCallInfo fcinfo, int n);
 extern void es_append_check_version(text *stream, int64 expected, int64 actual);
-extern int64 es_append_last_position(void);
 extern void es_append_push_context(ErrorContextCallback *callback, text *stream);
 
 /* append_input.c */

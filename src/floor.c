@@ -32,9 +32,11 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/xlog.h"
 #include "attempt.h"
+#include "catalog/pg_sequence.h"
 #include "commands/sequence.h"
 #include "compat.h"
 #include "floor.h"
@@ -45,9 +47,11 @@
 #include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "storage/proc.h"
+#include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/rel.h"
 #include "utils/resowner.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 #include "watermark.h"
 #include "work.h"
@@ -140,6 +144,38 @@ es_floor_check(EsStore *store)
 }
 
 /*
+ * Raises 55000 if a position that is drawn may be less than one that was drawn
+ * before, or be known to another session only later: a session keeps what a
+ * sequence with a cache gives it, and readers go past it.
+ */
+static void
+check_drawing(EsStore *store)
+{
+	HeapTuple	tuple = SearchSysCache1(SEQRELID, ObjectIdGetDatum(store->sequence));
+	Form_pg_sequence form;
+	bool		in_order;
+	int64		cache;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for sequence %u", store->sequence);
+	form = (Form_pg_sequence) GETSTRUCT(tuple);
+	cache = form->seqcache;
+	in_order = cache == 1 && form->seqincrement > 0 && !form->seqcycle;
+	ReleaseSysCache(tuple);
+	if (!in_order)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the sequence of positions of event store \"%s\" was altered",
+						NameStr(store->name)),
+				 cache > 1 ?
+				 errdetail("It has a cache of " INT64_FORMAT ": events would get positions that readers have passed already.",
+						   cache) :
+				 errdetail("It does not go up: events would get positions that readers have passed already."),
+				 errhint("Run ALTER SEQUENCE %s.events_position_seq INCREMENT 1 CACHE 1 NO CYCLE.",
+						 quote_identifier(NameStr(store->name)))));
+}
+
+/*
  * Makes the current transaction known to readers by position.  Has to come
  * before its first es_floor_next(); later calls find the lock still held.  A
  * lock taken inside a savepoint is gone after ROLLBACK TO, and then the next
@@ -165,6 +201,12 @@ es_floor_enter(EsStore *store)
 				 errhint("Append on the publisher. If this store is to take over: DROP SUBSCRIPTION, then SELECT es_repair_sequence().")));
 	if (store->sequence_checked != store->epoch)
 		es_floor_check(store);
+	if (store->append_checked != store->epoch)
+	{
+		check_drawing(store);
+		es_log_check_unique(store);
+		store->append_checked = store->epoch;
+	}
 
 	/*
 	 * The locks belong to the (sub)transaction that the events belong to, and

@@ -107,6 +107,7 @@ extern void es_log_scan_list(EsStore *store, ArrayType *positions,
 							 EsEventSink sink, void *arg);
 extern int	es_log_find_places(EsStore *store, ArrayType *positions,
 							   EsPlace **places);
+extern void es_log_check_unique(EsStore *store);
 extern int64 es_log_stream_version(EsStore *store, Datum stream);
 extern int64 es_log_head(EsStore *store);
 extern int64 es_log_last_position(EsStore *store, int64 upto);

@@ -133,10 +133,10 @@ check_triggers(TriggerDesc * triggers, EsLogShape * shape)
 }
 
 /*
- * Whether the index has the condition "event_id IS NOT NULL" and no other.
+ * Whether the index has the condition that this column is not null, and no other.
  */
 static bool
-is_for_event_ids(Relation index)
+is_where_not_null(Relation index, AttrNumber attnum)
 {
 	List	   *predicate = RelationGetIndexPredicate(index);
 	NullTest   *test;
@@ -145,7 +145,7 @@ is_for_event_ids(Relation index)
 		return false;
 	test = linitial(predicate);
 	return test->nulltesttype == IS_NOT_NULL && IsA(test->arg, Var) &&
-		((Var *) test->arg)->varattno == ES_LOG_EVENT_ID + 1;
+		((Var *) test->arg)->varattno == attnum;
 }
 
 /*
@@ -163,7 +163,7 @@ is_index(Relation rel, Relation index, EsLogIndex kind)
 	if (!es_index_is_on(index, RelationGetDescr(rel), keys->nkeys, attnums) ||
 		index->rd_index->indisunique != unique || !index->rd_index->indimmediate)
 		return false;
-	return kind == ES_LOG_BY_EVENT_ID ? is_for_event_ids(index) :
+	return kind == ES_LOG_BY_EVENT_ID ? is_where_not_null(index, ES_LOG_EVENT_ID + 1) :
 		RelationGetIndexPredicate(index) == NIL;
 }
 
@@ -203,6 +203,69 @@ check_indexes(Relation rel, EsLogShape * shape)
 			return "it lacks one of its indexes";
 	}
 	return NULL;
+}
+
+/*
+ * Whether the index keeps events with the same key out, be the table of whatever
+ * shape.
+ */
+static bool
+keeps_apart(Relation rel, Relation index, EsLogIndex kind)
+{
+	const		EsLogIndexKeys *keys = &es_log_index_keys[kind];
+	Form_pg_index form = index->rd_index;
+
+	if (!form->indisunique || !form->indimmediate || !form->indisready ||
+		form->indnkeyatts != keys->nkeys)
+		return false;
+	/* in whichever order */
+	for (int i = 0; i < keys->nkeys; i++)
+	{
+		AttrNumber	attnum = get_attnum(RelationGetRelid(rel), columns[keys->columns[i]].name);
+
+		if (form->indkey.values[0] != attnum && form->indkey.values[1] != attnum)
+			return false;
+	}
+	return RelationGetIndexPredicate(index) == NIL ||
+		(kind == ES_LOG_BY_EVENT_ID &&
+		 is_where_not_null(index, get_attnum(RelationGetRelid(rel), columns[ES_LOG_EVENT_ID].name)));
+}
+
+/*
+ * Raises 55000 where nothing keeps two appends from giving one version, or one
+ * event id, twice: a unique index is gone, say because a restore could not build
+ * it.
+ */
+void
+es_log_check_unique(EsStore *store)
+{
+	Relation	rel = table_open(store->events, RowExclusiveLock);
+	List	   *indexes = RelationGetIndexList(rel);
+	bool		kept[ES_LOG_NINDEXES] = {[ES_LOG_BY_POSITION] = true};
+	ListCell   *lc;
+
+	foreach(lc, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+
+		for (int kind = 0; kind < ES_LOG_NINDEXES; kind++)
+			kept[kind] = kept[kind] || keeps_apart(rel, index, kind);
+		index_close(index, AccessShareLock);
+	}
+	list_free(indexes);
+	table_close(rel, NoLock);
+
+	for (int kind = 0; kind < ES_LOG_NINDEXES; kind++)
+	{
+		if (!kept[kind])
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("table \"%s.events\" has no unique index on (stream, %s)",
+							NameStr(store->name), columns[es_log_index_keys[kind].columns[1]].name),
+					 errdetail("Without it, appends could give one %s twice.",
+							   kind == ES_LOG_BY_VERSION ? "version" : "event id"),
+					 errhint("Create the index again, as \\d shows it of a new store. SELECT * FROM es_verify() tells what it has let in.")));
+	}
 }
 
 static const char *

@@ -283,7 +283,7 @@ es_wait(PG_FUNCTION_ARGS)
 {
 	EsStore    *store = es_store_current();
 	char	   *name;
-	int64		position = PG_ARGISNULL(1) ? es_append_last_position() : PG_GETARG_INT64(1);
+	int64		position = PG_ARGISNULL(1) ? store->last_appended : PG_GETARG_INT64(1);
 	const EsRunKind *kind;
 	int64		timeout;
 	TimestampTz until;

@@ -20,4 +20,4 @@ CREATE PROCEDURE @extschema@.es_wait(
     LANGUAGE c AS 'MODULE_PATHNAME';
 
 COMMENT ON PROCEDURE @extschema@.es_wait(text, bigint, interval) IS
-    'Waits until a projection or handler has worked on the events up to a position, by default the last one that this session appended; not at all for an inline projection that is running. ZE010 where it does not get there in time, at once with timeout 0. 42704 where there is none of that name. Commit what you appended first';
+    'Waits until a projection or handler has worked on the events up to a position, by default the last one that this session appended to the store; not at all for an inline projection that is running. ZE010 where it does not get there in time, at once with timeout 0. 42704 where there is none of that name. Commit what you appended first';

@@ -182,6 +182,12 @@ StaticAssertDecl(lengthof(tables) == ES_STORE_TABLES,
 static HTAB *stores = NULL;
 static EsStore *current = NULL;
 
+/*
+ * The epoch given last.  Of all entries together: a schema may be renamed, and then
+ * a table is met under two of them.
+ */
+static uint64 last_epoch = 0;
+
 PG_FUNCTION_INFO_V1(es_current_store);
 PG_FUNCTION_INFO_V1(es_definition_changed);
 
@@ -405,6 +411,7 @@ static void
 look_up(EsStore *store)
 {
 	const char *name = NameStr(store->name);
+	Oid			before = store->events;
 	Oid			marker;
 	int			layout;
 
@@ -420,6 +427,8 @@ look_up(EsStore *store)
 	}
 	marker = store->tables[0];
 	store->events = store->tables[1];
+	if (store->events != before)
+		store->last_appended = 0;
 	if (OidIsValid(marker) && OidIsValid(store->events))
 	{
 		/*
@@ -491,7 +500,7 @@ es_store_validate(EsStore *store)
 
 		/* an invalidation that arrives while we look clears the flag again */
 		store->valid = true;
-		store->epoch++;
+		store->epoch = ++last_epoch;
 		PG_TRY();
 		{
 			look_up(store);

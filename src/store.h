@@ -23,7 +23,8 @@ typedef struct EsStore
 {
 	NameData	name;			/* hash key */
 	bool		valid;			/* cleared by invalidation, set by look-up */
-	uint64		epoch;			/* grows whenever the entry was looked up anew */
+	uint64		epoch;			/* another one, and of no other entry,
+								 * whenever this one was looked up anew */
 
 	Oid			schema;
 	Oid			owner;			/* of events, and so of the store */
@@ -37,6 +38,9 @@ typedef struct EsStore
 	struct EsSnapshotTable *snapshots;	/* snapshot_find.c; NULL until used */
 	LOCKTAG		floor;			/* floor.c: the lock taken last */
 	uint64		sequence_checked;	/* floor.c: the epoch when it was */
+	uint64		append_checked; /* the same, for what who appends relies on */
+	int64		last_appended;	/* the position of this session's last event,
+								 * 0 for none: for read-your-writes */
 } EsStore;
 
 /* What es_store_leave() goes back to. */
