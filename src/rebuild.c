@@ -344,8 +344,10 @@ fill_all(Rebuild *rebuild, const char *phase)
 static void
 swap_in_the_end(Rebuild *rebuild)
 {
-	ES_WAIT_POINT("rebuild: filled");
+	/* noted at once: it may wait for long */
 	rebuild->phase = "swap";
+	insist_on(rebuild, note_phase);
+	ES_WAIT_POINT("rebuild: filled");
 	for (int attempt = 1;; attempt++)
 	{
 		rebuild->patience = es_floor_patience(attempt);
