@@ -236,12 +236,12 @@ SELECT * FROM es_verify_projection('shop');
 CREATE SCHEMA "Re ""built""";
 SET search_path = "Re ""built""", public;
 CREATE COLLATION "Own" FROM "C";
-CREATE TABLE "Mother's" ("Stream" text COLLATE "Own" PRIMARY KEY, "n""" int CHECK ("n""" > 0), touched text);
+CREATE TABLE "Mother's" ("Stream" text COLLATE "Own" PRIMARY KEY, "n""" int CHECK ("n""" > 0), touched text, x text);
 CREATE TABLE "Child" (position bigint PRIMARY KEY, stream text REFERENCES "Mother's" ON DELETE CASCADE);
 CREATE INDEX "By n" ON "Mother's" ("n""" DESC) WHERE "Stream" <> '';
 CREATE TRIGGER touch BEFORE INSERT ON "Mother's" FOR EACH ROW EXECUTE FUNCTION rebuilt.touch();
 SELECT es_create_projection('its "name"', $$
-    INSERT INTO "Mother's" SELECT stream, 1 FROM new_events
+    INSERT INTO "Mother's" SELECT stream, 1, NULL, '"column"' FROM new_events
     ON CONFLICT ("Stream") DO UPDATE SET "n""" = "Mother's"."n""" + 1;
     INSERT INTO "Child" SELECT position, stream FROM new_events;
     DELETE FROM "Mother's" USING new_events e WHERE "Stream" = e.stream AND e.type = 'Forgotten'

@@ -440,9 +440,11 @@ put_differences(ReturnSetInfo *rsinfo, Snapshot snapshot, Oid table,
 	char	   *serial = psprintf("%s.es_serial_columns(%u::pg_catalog.regclass)",
 								  quote_identifier(get_namespace_name(es_extension_schema())),
 								  table);
-	char	   *sql = psprintf("SELECT pg_catalog.to_jsonb(x) OPERATOR(pg_catalog.-) %s FROM %s x"
+
+	/* not to_jsonb(x), which is the column x where there is one */
+	char	   *sql = psprintf("SELECT pg_catalog.to_jsonb(x.*) OPERATOR(pg_catalog.-) %s FROM %s x"
 							   " EXCEPT ALL"
-							   " SELECT pg_catalog.to_jsonb(y) OPERATOR(pg_catalog.-) %s FROM %s y"
+							   " SELECT pg_catalog.to_jsonb(x.*) OPERATOR(pg_catalog.-) %s FROM %s x"
 							   " ORDER BY 1", serial, these, serial, those);
 
 	plan = SPI_prepare(sql, 0, NULL);
