@@ -112,6 +112,33 @@ SELECT * FROM state;
 SELECT es_drop_subscription(name) FROM handlers.subscriptions ORDER BY name;
 CALL es_run('mail');
 
+-- idle ones cost not even a transaction each
+CREATE VIEW transactions AS
+    SELECT max(split_part(virtualtransaction, '/', 2)::bigint) AS n FROM pg_locks WHERE pid = pg_backend_pid();
+SELECT n FROM transactions \gset
+CALL es_run();
+SELECT n - :n AS n_without FROM transactions \gset
+SELECT es_create_handler('idle ' || i, 'SELECT 1', after => es_safe_position()) FROM generate_series(1, 5) i;
+SELECT n FROM transactions \gset
+CALL es_run();
+SELECT n - :n = :n_without AS left_alone FROM transactions;
+-- one that has something to do does
+SELECT es_reset_subscription('idle 3', 0);
+SELECT n FROM transactions \gset
+CALL es_run();
+SELECT n - :n > :n_without AS run FROM transactions;
+SELECT count(*) FROM state WHERE current;
+-- and what a handler appends is for the next round, or one would never end
+SET statement_timeout = '60s';
+SELECT es_create_handler('echo', 'SELECT es_append(stream, type) FROM new_events', category => 'Echo');
+SELECT es_append('Echo-1', 'Heard');
+CALL es_run();
+SELECT es_stream_version('Echo-1');
+CALL es_run('echo');
+SELECT es_stream_version('Echo-1');
+RESET statement_timeout;
+SELECT es_drop_subscription(name) FROM handlers.subscriptions ORDER BY name;
+
 -- timers
 SELECT es_schedule(now() - interval '1s', 'T-1', 'Now', '{"n": 1}') IS NOT NULL AS key;
 SELECT es_schedule(now() + interval '1 day', 'T-1', 'Tomorrow', key => 'a');

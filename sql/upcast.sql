@@ -261,6 +261,22 @@ SELECT version, type, data, metadata FROM es_read('Ren-1', 4);
 SELECT version, type, data, metadata FROM es.events WHERE stream = 'Ren-1' AND version > 3 ORDER BY version;
 SELECT es_create_aggregate('Ren', rules => '{"D": {"$push": {"d": "$.n"}}, "A": {"$push": {"a": "$.n"}}}');
 SELECT * FROM es_load('Ren-1');
+-- nor does it matter which name a projection asks for, inline or rebuilt
+CREATE TABLE renamed (stream text, version bigint, type text);
+SELECT es_create_projection('renamed', 'INSERT INTO renamed SELECT stream, version, type FROM new_events', '{renamed}', types => '{Old}');
+SELECT es_append('Asked-1', 'Old');
+SELECT es_rename_type('Old', 'New');
+SELECT es_append('Asked-1', 'New');
+SELECT es_append_events('Asked-1', '[{"type": "Old"}, {"type": "Other"}, {"type": "New"}]');
+SELECT es_rename_type('New', 'Newer');
+SET eventsourcing.log_path = 'spi';
+SELECT es_append('Asked-1', 'Newer');
+RESET eventsourcing.log_path;
+SELECT es_append('Asked-1', 'Old');
+SELECT version, type FROM renamed ORDER BY version;
+CALL es_rebuild('renamed');
+SELECT version, type FROM renamed ORDER BY version;
+SELECT es_drop_projection('renamed');
 -- two from one schema would leave open which is meant
 SELECT es_create_upcaster('D', 1, 'plus_100(jsonb)');
 SELECT es_create_upcaster('B', 1, 'plus_10(jsonb)');

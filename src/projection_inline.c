@@ -47,7 +47,7 @@ typedef struct Inline
 	char	   *name;
 	EsProjectionBody body;
 	int			ntypes;			/* -1: all */
-	text	  **types;			/* sorted */
+	text	  **types;			/* by any name that they have or had, sorted */
 	EsScript   *script;			/* NULL until it is needed */
 } Inline;
 
@@ -90,15 +90,15 @@ compare_text(const void *a, const void *b)
 }
 
 static void
-set_types(Inline *projection)
+set_types(EsStore *store, Inline *projection)
 {
 	Datum	   *types;
 
 	projection->ntypes = -1;
 	if (projection->body.types == NULL)
 		return;
-	deconstruct_array(projection->body.types, TEXTOID, -1, false, TYPALIGN_INT,
-					  &types, NULL, &projection->ntypes);
+	deconstruct_array(es_upcast_types(store, projection->body.types), TEXTOID, -1, false,
+					  TYPALIGN_INT, &types, NULL, &projection->ntypes);
 	projection->types = (text **) types;
 	qsort(projection->types, projection->ntypes, sizeof(text *), compare_text);
 }
@@ -149,7 +149,7 @@ look_up(Inlines *entry)
 		types = SPI_getbinval(tuple, desc, 5, &isnull);
 		if (!isnull)
 			projection->body.types = DatumGetArrayTypePCopy(types);
-		set_types(projection);
+		set_types(store, projection);
 		MemoryContextSwitchTo(oldcontext);
 	}
 	SPI_finish();
