@@ -178,6 +178,7 @@ ISOLATION = \
 	snapshots \
 	store_dropped \
 	store_recreated \
+	subscription_ack \
 	subscription_admin \
 	subscriptions
 ISOLATION_OPTS = --inputdir=$(srcdir_or_dot)/test/isolation --temp-instance=./tmp_isolation $(TEMP)

@@ -29,6 +29,7 @@
 #include "log.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "waitpoint.h"
 
 /* after so many failures, an event whose lease runs out comes back alone */
 #define FAILURES_IN_COMPANY	1
@@ -83,17 +84,18 @@ static const EsQuery insert_query = {
 
 #define AS_IT_WAS \
 	" WHERE subscription OPERATOR(pg_catalog.=) $1" \
-	"   AND position OPERATOR(pg_catalog.=) $2" \
-	"   AND positions OPERATOR(pg_catalog.=) $3"
+	"   AND consumer OPERATOR(pg_catalog.=) $2" \
+	"   AND position OPERATOR(pg_catalog.=) $3" \
+	"   AND positions OPERATOR(pg_catalog.=) $4"
 
 static const EsQuery delete_query = {
 	"DELETE FROM {es}.leases" AS_IT_WAS,
-	3, {TEXTOID, INT8OID, INT8ARRAYOID}
+	4, {TEXTOID, TEXTOID, INT8OID, INT8ARRAYOID}
 };
 
 static const EsQuery update_query = {
-	"UPDATE {es}.leases SET position = $4, positions = $5, streams = $6, attempts = $7" AS_IT_WAS,
-	7, {TEXTOID, INT8OID, INT8ARRAYOID, INT8OID, INT8ARRAYOID, INT8ARRAYOID, INT4ARRAYOID}
+	"UPDATE {es}.leases SET position = $5, positions = $6, streams = $7, attempts = $8" AS_IT_WAS,
+	8, {TEXTOID, TEXTOID, INT8OID, INT8ARRAYOID, INT8OID, INT8ARRAYOID, INT8ARRAYOID, INT4ARRAYOID}
 };
 
 /* the first of the positions that is not done, but somewhere else */
@@ -198,22 +200,24 @@ make_columns(int n, const Leased *items, Datum *columns, char *nulls)
 
 /*
  * Writes a lease under a key, with those of its events that are left.  False, and
- * nothing is changed, where it is not any more what it was when it was read.
+ * nothing is changed, where it is not any more what it was when it was read:
+ * another consumer may have been handed the same events after it ran out.
  */
 static bool
-shrink_lease(EsStore *store, text *subscription, const Lease *lease,
+shrink_lease(EsStore *store, text *subscription, text *consumer, const Lease *lease,
 			 int64 key, int nleft, const Leased *left)
 {
-	Datum		values[7];
-	char		nulls[8] = "       ";
+	Datum		values[8];
+	char		nulls[9] = "        ";
 
 	values[0] = PointerGetDatum(subscription);
-	values[1] = Int64GetDatum(lease->key);
-	values[2] = lease->positions;
+	values[1] = PointerGetDatum(consumer);
+	values[2] = Int64GetDatum(lease->key);
+	values[3] = lease->positions;
 	if (nleft == 0)
 		return es_store_execute_by_index(store, &delete_query, values, NULL) > 0;
-	values[3] = Int64GetDatum(key);
-	make_columns(nleft, left, &values[4], &nulls[4]);
+	values[4] = Int64GetDatum(key);
+	make_columns(nleft, left, &values[5], &nulls[5]);
 	return es_store_execute_by_index(store, &update_query, values, nulls) > 0;
 }
 
@@ -470,6 +474,7 @@ es_lease_remove(EsStore *store, text *subscription, text *consumer,
 		SPITupleTable *leases = SPI_tuptable;
 
 		CHECK_FOR_INTERRUPTS();
+		ES_WAIT_POINT("ack: read");
 		again = false;
 		for (uint64 row = 0; row < nleases; row++)
 		{
@@ -491,7 +496,7 @@ es_lease_remove(EsStore *store, text *subscription, text *consumer,
 			}
 			if (ngone == 0)
 				continue;
-			if (!shrink_lease(store, subscription, &lease, lease.key, nleft, left))
+			if (!shrink_lease(store, subscription, consumer, &lease, lease.key, nleft, left))
 			{
 				/* somebody was faster: look again */
 				again = true;
@@ -595,7 +600,7 @@ es_lease_take_back(EsSubscription *sub, text *consumer, int64 position)
 					left[nleft++] = *item;
 			}
 			MemoryContextSwitchTo(spi);
-			if (!shrink_lease(sub->store, sub->name, &lease,
+			if (!shrink_lease(sub->store, sub->name, consumer, &lease,
 							  nleft > 0 ? left[0].position : 0, nleft, left))
 			{
 				back = NULL;
