@@ -14,7 +14,7 @@ use Time::HiRes qw(clock_gettime CLOCK_MONOTONIC sleep);
 our $TROUBLE = qr/^(?:53...|57P0[1235]|57014|40001|40P01|08...|58030|none|lost|25P02)$/;
 
 # What PostgreSQL itself has no SQLSTATE for when the disk is full.
-my $FULL = qr/could not write init file/;
+my $FULL = qr/could not write init file|checkpoint request failed/;
 
 sub now { return clock_gettime(CLOCK_MONOTONIC); }
 
