@@ -201,6 +201,16 @@ INSERT INTO by_flag VALUES (NULL);
 SELECT es_capture('by_flag', 'Key', 'key');
 DROP TABLE by_day, by_time, by_flag, by_code, by_share;
 
+-- columns named like what the import calls the table, one of them a row itself
+CREATE TYPE pair AS (t int, key int);
+CREATE TABLE aliased (key int PRIMARY KEY, t pair, "table" text);
+INSERT INTO aliased VALUES (1, '(2,3)', 'x');
+SELECT es_capture('aliased', 'Aliased', 'key');
+INSERT INTO aliased VALUES (2, '(2,3)', 'x');
+SELECT stream, data FROM es_read_all(category => 'Aliased');
+DROP TABLE aliased;
+DROP TYPE pair;
+
 -- an event about each event would have no end
 SET eventsourcing.store = 'capture';
 SELECT es_capture('capture.events', 'Event', 'position');

@@ -101,8 +101,9 @@ BEGIN
     -- Triggers see a row as it is stored: without virtual columns, and not those
     -- of tables that inherit from this one.
     -- format() makes of a key what the trigger does; a cast to text need not.
+    -- row_to_json(t) would be that of a column t.
     EXECUTE format('SELECT count(@extschema@.es_append($1 || ''-'' || CASE WHEN t.%1$I IS NOT NULL THEN format(''%%s'', t.%1$I) END,
-                                                       ''Created'', row_to_json(t)::jsonb - $2)) FROM %2$s %3$s t',
+                                                       ''Created'', row_to_json(t.*)::jsonb - $2)) FROM %2$s %3$s t',
                    key, CASE WHEN (SELECT relkind FROM pg_class WHERE oid = "table") = 'r' THEN 'ONLY' ELSE '' END, "table")
        INTO result
       USING category, ARRAY(SELECT a.attname::text FROM pg_attribute a
