@@ -42,8 +42,8 @@ open_chroot() {
   }
 }
 
-# copy_postgres DIR CHROOT: the PostgreSQL and the build in use out here, so that
-# the test of pg_upgrade in the chroot has an older version.
+# copy_postgres DIR VERSION CHROOT: the PostgreSQL and the build in use out here, so
+# that the test of pg_upgrade to VERSION in the chroot has an older one.
 copy_postgres() {
   local to=$1/usr/lib/postgresql/$PGVER file
   mkdir -p "$to" "$1/usr/share/postgresql"
@@ -52,12 +52,13 @@ copy_postgres() {
   cp "/usr/lib/postgresql/$PGVER/lib"/*.so "$to/lib"
   cp -r "/usr/share/postgresql/$PGVER" "$1/usr/share/postgresql"
   cp -r "$DEST/usr/." "$1/usr"
-  # the test may have to write another path of the library into it
-  chmod a+w "$1/usr/share/postgresql/$PGVER/extension/eventsourcing.control"
+  # From 18 on a library outside of PostgreSQL's own folder, as the test's, is found
+  # by its bare name alone.
+  [ "$2" -lt 18 ] || sed -i "s,'\$libdir/,'," "$1/usr/share/postgresql/$PGVER/extension/eventsourcing.control"
   # with what libraries of this Debian the other one lacks
   ldd "$to"/bin/* 2>/dev/null | awk '$2 == "=>" && $3 ~ "^/" { print $3 }' | sort -u |
     while read -r file; do
-      [ -e "$2/usr/lib/$(basename "$(dirname "$file")")/$(basename "$file")" ] || cp -L "$file" "$to/lib"
+      [ -e "$3/usr/lib/$(basename "$(dirname "$file")")/$(basename "$file")" ] || cp -L "$file" "$to/lib"
     done
 }
 
@@ -75,7 +76,7 @@ run_in_chroot() {
   INSIDE=$(as_root mktemp -d "$dir/tmp/es-tree.XXXXXX")
   copy_tree "$TMP/in$version/tree"
   if [ -n "${DEST:-}" ]; then
-    copy_postgres "$TMP/in$version/old" "$dir"
+    copy_postgres "$TMP/in$version/old" "$version" "$dir"
     old=${INSIDE#"$dir"}/old/usr/lib/postgresql/$PGVER
   fi
   as_root cp -r "$TMP/in$version/." "$INSIDE"

@@ -146,7 +146,7 @@ has_figure() {
 
 # prove_result LOG STATUS: count the assertions in what prove printed.  A file
 # that died, or kept to no plan, counts as a failure if none of its assertions
-# did.
+# did.  Files that were skipped, and what was left out in others, are shown.
 prove_result() {
   local log=$1 passed failed
   read -r passed failed <<<"$(awk '
@@ -160,7 +160,9 @@ prove_result() {
     }
     END { good = total - bad; print (good > 0 ? good : 0), bad + died }' "$log")"
   [ "$2" = 0 ] || [ "$failed" -gt 0 ] || failed=1
-  grep -E '\.\. skipped' "$log" || true
+  if grep -E '\.\. skipped|^# NOTE: ' "$log"; then
+    SKIPPED=1
+  fi
   if [ "$failed" -gt 0 ]; then
     tail -n 200 "$log"
   fi

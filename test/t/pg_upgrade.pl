@@ -29,18 +29,6 @@ my $new = PostgreSQL::Test::Cluster->new('new');
 $new->init(extra => ['-k']);
 cmp_ok($old->pg_version, '<', $new->pg_version, 'from ' . $old->pg_version . ' to ' . $new->pg_version);
 
-# From 18 on a library outside of PostgreSQL's own folder is found by its bare name
-# only, which packages don't need.
-if ($new->pg_version >= 18)
-{
-	my ($control) = glob "$old_path/../../../share/postgresql/*/extension/eventsourcing.control";
-	my $text = slurp_file($control);
-	$text =~ s/'\$libdir\/eventsourcing'/'eventsourcing'/ or die $text;
-	open my $file, '>', $control or die "$control: $!";
-	print $file $text;
-	close $file;
-}
-
 $old->start;
 $old->safe_psql('postgres', q{
 	CREATE EXTENSION eventsourcing;
@@ -97,6 +85,19 @@ my $state = q{
 	SELECT * FROM es_verify() WHERE problem <> 'a setting breaks a promise'};
 my $before = $old->safe_psql('postgres', $state);
 my $sequence = $old->safe_psql('postgres', 'SELECT last_value FROM es.events_position_seq');
+
+# Minor releases since 15.20 and 17.12 stamp every column; 18.6 takes no table with
+# such columns, ours or not.  Then this is about columns as earlier ones made them.
+my $stamps = q{FROM pg_attribute WHERE attoptions::text LIKE '%pg\_attver=%'};
+$new->start;
+if ($old->safe_psql('postgres', "SELECT count(*) $stamps") > 0 && $new->safe_psql('postgres', "SELECT count(*) $stamps") == 0)
+{
+	diag 'NOTE: no table can go from ' . $old->pg_version . ' to ' . $new->pg_version . ': tried without pg_attver';
+	$old->safe_psql($_, q{SET allow_system_table_mods = on;
+		UPDATE pg_attribute SET attoptions = nullif(array(SELECT o FROM unnest(attoptions) o WHERE o NOT LIKE 'pg\_attver=%'), '{}')
+		 WHERE attoptions::text LIKE '%pg\_attver=%'}) foreach 'postgres', 'template1';
+}
+$new->stop;
 $old->stop;
 
 {
@@ -105,9 +106,18 @@ $old->stop;
 	local %ENV = $new->_get_env;
 	local $ENV{LD_LIBRARY_PATH} = "$old_path/lib";
 	chdir PostgreSQL::Test::Utils::tempdir;
-	command_ok([ 'pg_upgrade', '--no-sync', '-b', "$old_path/bin", '-B', $bindir,
-			'-d', $old->data_dir, '-D', $new->data_dir, '-s', $new->host, '-p', $old->port, '-P', $new->port ],
-		'pg_upgrade');
+	ok( PostgreSQL::Test::Utils::run_log([ 'pg_upgrade', '--no-sync', '-b', "$old_path/bin", '-B', $bindir,
+				'-d', $old->data_dir, '-D', $new->data_dir, '-s', $new->host, '-p', $old->port, '-P', $new->port ]),
+		'pg_upgrade')
+	  or do
+	{
+		# what went wrong, with the statement that did
+		foreach my $log (glob $new->data_dir . '/pg_upgrade_output.d/*/log/pg_upgrade_dump_*.log')
+		{
+			note $1 if slurp_file($log) =~ /^(.*error:(?:.*\n){1,20})/m;
+		}
+		die 'pg_upgrade failed';
+	};
 }
 $new->start;
 sub sql { return $new->safe_psql('postgres', $_[0]); }
