@@ -1,8 +1,10 @@
 # What the tree says of itself is so: the map of modules in docs/design.md, the
-# archive's META.json, and rules that every file of C keeps.
+# archive's META.json, what CHANGELOG.md calls released, and rules that every file
+# of C keeps.
 #
 # Would fail: a module that the map lacks, or that is gone; a purpose that was
-# changed in one place; a version test outside of compat.h; an unfinished spot.
+# changed in one place; a version test outside of compat.h; an unfinished spot; a
+# version that was released and isn't kept, or was edited since.
 use strict;
 use warnings;
 
@@ -43,7 +45,17 @@ foreach my $provided (values %{ $meta->{provides} })
 	is($provided->{version}, $control, 'its version is that of the control file');
 	ok(-e $provided->{$_}, "its $_ is there") foreach qw(file docfile);
 }
-like(slurp_file('CHANGELOG.md'), qr/^## \Q$control\E /m, 'CHANGELOG.md has the version');
+my $changes = slurp_file('CHANGELOG.md');
+like($changes, qr/^## \Q$control\E /m, 'CHANGELOG.md has the version');
+
+# Every version that was released has its script where test/t/upgrade.pl starts from.
+foreach my $version ($changes =~ /^## (\S+) (?!\(unreleased\))/mg)
+{
+	my $released = "test/releases/eventsourcing--$version.sql";
+	ok(-e $released, "$released is there") or next;
+	ok(slurp_file($released) eq slurp_file(($ENV{TESTDIR} || '.') . "/eventsourcing--$version.sql"), "$version is as it was released")
+	  if $version eq $control;
+}
 
 done_testing();
 
