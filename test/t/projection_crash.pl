@@ -9,6 +9,7 @@ use warnings;
 
 use FindBin;
 use lib "$FindBin::RealBin/lib";
+use Crash;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Session;
@@ -73,9 +74,8 @@ sub kill_at
 	$node->poll_query_until('postgres',
 		"SELECT EXISTS (SELECT FROM pg_locks WHERE pid = $pid AND locktype = 'advisory' AND NOT granted)")
 	  or die "$sql does not come to $point";
-	kill 'KILL', $pid;
+	kill_process($node, $pid);
 	$_->quit for $hold, $victim;
-	$node->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()') or die 'does not recover';
 	return;
 }
 

@@ -9,6 +9,7 @@ use warnings;
 
 use FindBin;
 use lib "$FindBin::RealBin/lib";
+use Crash;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Session;
@@ -27,9 +28,6 @@ $node->start;
 sub query { return $node->safe_psql('postgres', @_); }
 sub comes { my ($sql, $name) = @_; ok($node->poll_query_until('postgres', $sql), $name); return; }
 
-# After a crash, until connections are let in again.
-sub wait_for_server { $node->poll_query_until('postgres', 'SELECT true') or die 'the server stays away'; return; }
-
 query('CREATE EXTENSION eventsourcing; SELECT es_create_store()');
 
 my %killers = (
@@ -38,7 +36,7 @@ my %killers = (
 		$session->kill;
 		$node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid") or die;
 	},
-	'its backend is killed' => sub { my ($session, $pid) = @_; kill 'KILL', $pid; wait_for_server() },
+	'its backend is killed' => sub { my ($session, $pid) = @_; kill_process($node, $pid) },
 	'the server is killed' => sub { $node->stop('immediate'); $node->start },
 );
 
@@ -114,7 +112,7 @@ $$);
 });
 my $worker = q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'eventsourcing worker'};
 my %worker_killers = (
-	'the worker is killed' => sub { kill 'KILL', $_[0]; wait_for_server() },
+	'the worker is killed' => sub { kill_process($node, $_[0]) },
 	'the worker is terminated' => sub { query("SELECT pg_terminate_backend($_[0])") },
 	'the server is killed' => sub { $node->stop('immediate'); $node->start },
 );
