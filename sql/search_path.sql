@@ -1,9 +1,10 @@
 -- Nothing of the caller's search_path is used where a call works as the store's
 -- owner: a schema in front of pg_catalog has doubles of the operators and
--- aggregates in there, and of some functions, which raise.
+-- aggregates in there, and of some functions, which raise, and of a collation.
 SET client_min_messages = warning;
 \set SHOW_CONTEXT never
 CREATE SCHEMA hostile;
+CREATE COLLATION hostile."C" FROM pg_catalog."C";
 SET check_function_bodies = off;
 DO $do$
 DECLARE

@@ -85,7 +85,7 @@ static const EsQuery set_taken_query = {
 #define FIRST_OF_STREAMS(condition) \
 	" WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(" \
 	"     SELECT f.ctid" \
-	"       FROM (SELECT DISTINCT u COLLATE \"C\" AS stream FROM pg_catalog.unnest($2) u) s" \
+	"       FROM (SELECT DISTINCT u COLLATE pg_catalog.\"C\" AS stream FROM pg_catalog.unnest($2) u) s" \
 	"      CROSS JOIN LATERAL (SELECT d.ctid, d.retry_at, d.parked_at" \
 	"                            FROM {es}.deliveries d" \
 	"                           WHERE d.subscription OPERATOR(pg_catalog.=) $1" \
