@@ -155,6 +155,20 @@ SELECT es_drop_upcaster('Lifted', 1);
 DROP FUNCTION async_lift;
 DROP TABLE async_upcast;
 
+-- The script of one that has no events is not even parsed: this one would fail
+CREATE TABLE async_gone (n int);
+SELECT es_create_projection('gone', 'INSERT INTO async_gone SELECT 1 FROM new_events', '{async_gone}', types => '{Seldom}', mode => 'async');
+DROP TABLE async_gone;
+SELECT es_append('A-5', 'Other');
+CALL es_run('gone');
+SELECT state, lag, last_error FROM async_events.projections WHERE name = 'gone';
+SELECT es_append('A-5', 'Seldom');
+SET client_min_messages = error;
+CALL es_run('gone');
+RESET client_min_messages;
+SELECT state, lag, left(last_error, 36) AS last_error FROM async_events.projections WHERE name = 'gone';
+SELECT es_drop_projection('gone');
+
 -- Rows that are locked, and changed or deleted then, are so by one transaction id: none
 -- becomes a MultiXact, which costs everybody who comes upon what is left of the row
 CHECKPOINT;

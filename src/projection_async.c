@@ -242,7 +242,9 @@ take_in(EsStore *store, EsProjection *projection, int64 upto, Async *async)
 		}
 	}
 	more = !part.slice->done;
-	while ((error = es_attempt(run_part, &part, CurrentMemoryContext)) != NULL)
+	/* where there are none for it, the script is not even parsed */
+	while (part.nevents > 0 &&
+		   (error = es_attempt(run_part, &part, CurrentMemoryContext)) != NULL)
 	{
 		int			failed_at = part.prepared ? es_script_failed_at() : 0;
 
