@@ -1,5 +1,5 @@
-# Reading, folding and replaying need no memory for the length of a stream, and
-# whatever takes long can be cancelled.
+# Reading, folding, replaying, projecting and verifying need no memory for the
+# number of events, and whatever takes long can be cancelled.
 
 use strict;
 use warnings;
@@ -27,6 +27,7 @@ work_mem = 4MB
 max_wal_size = 4GB
 log_statement = none
 autovacuum = off
+jit = off    # the compiler would take 50 MB
 });
 $node->start;
 
@@ -86,6 +87,23 @@ for (
 		  q{SELECT count(es_append('Small-' || n % 1000, 'E')) FROM generate_series(1, 50000) n},
 		50_000 ],
 	[ 'many streams in a transaction' => q{SELECT count(es_append('Many-' || n, 'E')) FROM generate_series(1, 100000) n}, 100_000 ])
+{
+	my ($name, $sql, $wanted) = @$_;
+	my ($result, $grown) = peak($sql);
+
+	is($result, $wanted, $name);
+	cmp_ok($grown, '<', BOUND, "$name needs little memory") or diag("$grown MB");
+	note(sprintf '%s: %.1f MB', $name, $grown);
+}
+
+query(q{
+	CREATE TABLE totals (stream text PRIMARY KEY, n bigint);
+	SELECT es_create_projection('totals', 'INSERT INTO totals AS t SELECT stream, sum((data->>''n'')::bigint) FROM new_events GROUP BY stream
+		ON CONFLICT (stream) DO UPDATE SET n = t.n + EXCLUDED.n', '{totals}', types => '{E}', mode => 'async', granularity => 'batch')});
+for (
+	[ 'es_run()' => q{CALL es_run('totals'); SELECT n FROM totals WHERE stream = 'Apply-1'}, EVENTS ],
+	[ 'es_rebuild()' => q{CALL es_rebuild('totals'); SELECT n FROM totals WHERE stream = 'Apply-1'}, EVENTS ],
+	[ 'es_verify()' => q{SELECT count(*) FROM es_verify() WHERE problem <> 'a setting breaks a promise'}, 0 ])
 {
 	my ($name, $sql, $wanted) = @$_;
 	my ($result, $grown) = peak($sql);
