@@ -245,6 +245,8 @@ RESET eventsourcing.actor;
 SELECT es_create_handler('endless', 'SELECT es_append(stream, ''Again'') FROM new_events', category => 'E', after => es_safe_position());
 SELECT es_append('E-1', 'Again');
 CALL es_run('endless');
+-- es_wait() is for the event of the session, not for what the handler appended
+CALL es_wait('endless', timeout => '0s');
 CALL es_run('endless');
 SELECT es_stream_version('E-1');
 

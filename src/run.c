@@ -189,6 +189,7 @@ Datum
 es_run(PG_FUNCTION_ARGS)
 {
 	char	   *name = PG_ARGISNULL(0) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(0));
+	int64		last_appended = es_store_current()->last_appended;
 	MemoryContext work;
 
 	check_right(es_store_current(), ACL_UPDATE, "run projections and handlers");
@@ -207,12 +208,12 @@ es_run(PG_FUNCTION_ARGS)
 		foreach(lc, names)
 			es_run_one(es_run_kinds[i], lfirst(lc), work, es_work_next);
 	}
+	PushActiveSnapshot(GetTransactionSnapshot());
 	if (name == NULL)
-	{
-		PushActiveSnapshot(GetTransactionSnapshot());
 		es_run_watermark(es_store_current());
-		PopActiveSnapshot();
-	}
+	/* es_wait() is for what the session appended, not for what handlers did */
+	es_store_current()->last_appended = last_appended;
+	PopActiveSnapshot();
 	es_work_end(work);
 	PG_RETURN_VOID();
 }
