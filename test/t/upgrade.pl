@@ -74,7 +74,8 @@ sub declaration
 sub replaced { my $text = declaration(@_); $text =~ s/^CREATE/CREATE OR REPLACE/; return $text; }
 
 # The present one knows how to come from layout 0.
-my $new = slurp_file(($ENV{TESTDIR} || '.') . "/eventsourcing--$current.sql");
+my $built = slurp_file(($ENV{TESTDIR} || '.') . "/eventsourcing--$current.sql");
+my $new = $built;
 change(\$new, "    RAISE EXCEPTION 'event store \"%\" has layout %, which", q{    IF layout = 0 THEN
         EXECUTE format('ALTER TABLE %I.aggregates ADD COLUMN snapshots_kept int NOT NULL DEFAULT 2', name);
         EXECUTE format('CREATE INDEX deliveries_retry_idx ON %I.deliveries (subscription, retry_at) WHERE retry_at IS NOT NULL', name);
@@ -191,12 +192,19 @@ like(($session->query(q{SELECT es_append('A-1', 'X')}))[1], qr/layout 2/, 'a ses
 like(error('postgres', 'SELECT es_upgrade_store()'), qr/ 55000: .*layout 2/, 'which nobody takes back');
 $session->quit;
 
-# What was released.
-foreach my $file (sort glob('test/releases/eventsourcing--*.sql'))
+# What was released, and the present one as if it had been and nothing had changed
+# since: compared with the present one as it is, without that step from layout 0.
+unlink "$scripts/eventsourcing--$current.sql" or die $!;
+write_script($current, $built);
+fresh('as_built', $current);
+$wanted = Catalog::describe($node, 'as_built');
+write_script('0.9.9', $built);
+write_script("0.9.9--$current", "-- nothing\n");
+copy($_, $scripts) or die "$_: $!" foreach glob('src/updates/*.sql');
+foreach my $version ('0.9.9', map { /--(.*)\.sql$/ } sort glob('test/releases/eventsourcing--*.sql'))
 {
-	my ($version) = $file =~ /--(.*)\.sql$/;
 	next if $version eq $current;
-	copy($_, $scripts) or die $! foreach $file, glob('src/updates/*.sql');
+	copy("test/releases/eventsourcing--$version.sql", $scripts) or die $! if $version ne '0.9.9';
 	(my $db = "from_$version") =~ tr/./_/;
 	fresh($db, $version);
 	$node->safe_psql($db, 'ALTER EXTENSION eventsourcing UPDATE; SELECT es_upgrade_store()');
