@@ -346,6 +346,20 @@ SELECT * FROM take('one by one', 'b');
 SELECT consumer, positions = at(CASE consumer WHEN 'a' THEN '{m2, m3}'::text[] ELSE '{m1}' END) AS own
   FROM subs.leases WHERE subscription = 'one by one' ORDER BY 1;
 
+-- what is parked stays there when an event before it, whose lease ran out, comes again
+SELECT es_create_subscription('parked behind', after => es_safe_position(), backoff => '0s');
+SELECT es_append('Order-7', 'behind' || g) FROM generate_series(1, 3) g;
+SELECT * FROM take('parked behind', 'a');
+SELECT es_nack('parked behind', 'a', (at('{behind2}'))[1], 'bad', park => true);
+SET eventsourcing.clock_offset = '1h';
+SELECT * FROM take('parked behind', 'b');
+SELECT es_append('Order-7', 'behind4');
+SELECT es_ack('parked behind', 'b', at('{behind1}'));
+SELECT * FROM take('parked behind', 'b');
+SELECT es_unpark('parked behind');
+SELECT * FROM take('parked behind', 'b');
+RESET eventsourcing.clock_offset;
+
 SELECT es_drop_store('subs', confirm => true);
 DROP ROLE regress_es_consumer, regress_es_reader;
 DROP FUNCTION take, at, broken;

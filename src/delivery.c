@@ -45,12 +45,14 @@ static const EsQuery due_query = {
 	3, {TEXTOID, TIMESTAMPTZOID, INT8OID}
 };
 
+/* what is parked comes behind all that is not, and stays */
 static const EsQuery next_of_streams_query = {
 	"SELECT d.stream, d.position, d.attempts"
 	" FROM unnest($2, $4) WITH ORDINALITY s (stream, company, n)"
 	" CROSS JOIN LATERAL (SELECT * FROM {es}.deliveries"
 	"                      WHERE subscription OPERATOR(pg_catalog.=) $1"
 	"                        AND stream OPERATOR(pg_catalog.=) s.stream"
+	"                        AND parked_at IS NULL"
 	"                      ORDER BY position"
 	"                      LIMIT CASE WHEN s.company OPERATOR(pg_catalog.=) 'a' THEN $3 ELSE 1 END) d"
 	" ORDER BY s.n, d.position LIMIT $3",
