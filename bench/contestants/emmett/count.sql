@@ -1,1 +1,1 @@
-SELECT count(*), max(global_position) FROM emt_messages;
+SELECT count(*), max(global_position) FROM emt_messages WHERE global_position > :after;

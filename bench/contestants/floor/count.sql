@@ -1,1 +1,1 @@
-SELECT count(*), max(position) FROM events;
+SELECT count(*), max(position) FROM events WHERE position > :after;

@@ -1,1 +1,1 @@
-SELECT count(*), max(position) FROM es.events;
+SELECT count(*), max(position) FROM es.events WHERE position > :after;

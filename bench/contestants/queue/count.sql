@@ -1,1 +1,1 @@
-SELECT count(*), max(position) FROM queue;
+SELECT count(*), max(position) FROM queue WHERE position > :after;

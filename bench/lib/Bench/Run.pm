@@ -56,10 +56,10 @@ sub variables_for ($text, $workload, $store, $clients) {
     return { map { ($_ => $variable{$_}) } grep { $text =~ /:$_\b/ } keys %variable };
 }
 
-# How many events a store has, if that says what a run has done.
+# How many events have come to a store, if that says what a run has done.
 sub counted ($workload, $contestant, $store) {
     my $script = $workload->{count} // ($workload->{action} =~ /^append/ ? 'count' : return);
-    my %events = events_in($contestant, $store->{database}, $script);
+    my %events = events_in($contestant, $store->{database}, $store->{head}, $script);
     return $events{count};
 }
 

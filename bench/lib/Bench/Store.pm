@@ -66,10 +66,11 @@ sub make_store ($contestant, $workload, $large = 0) {
                                 : { error => $error };
 }
 
-# How many events there are, and the last position.
-sub events_in ($contestant, $database, $script = 'count') {
-    my ($count, $head) = split /\t/, psql($database, {}, '-f', script_of($contestant, $script));
-    return (count => $count, head => $head || 0);
+# How many events there are after a position, and the last position.  (To count all
+# of a large store each time would take longer than the runs.)
+sub events_in ($contestant, $database, $after = 0, $script = 'count') {
+    my ($count, $head) = split /\t/, psql($database, { after => $after }, '-f', script_of($contestant, $script));
+    return (count => $count, head => $head || $after);
 }
 
 # The store for one run: { database, first (stream), count, head } or { error }.
@@ -91,7 +92,7 @@ sub store_for ($contestant, $workload, $large = 0) {
         return { error => "no untouched streams are left after $slices runs" } if $slice > $slices;
         query('postgres', 'CHECKPOINT');
         return { %$store, first => $slice, stride => $slices, events_before => $OLD,
-            events_in($contestant, $store->{database}) };
+            events_in($contestant, $store->{database}, $store->{head}) };
     }
     # New streams, or a history that runs leave alone.
     my $own = $writes ? undef : $store->{filled}{ $workload->{name} };
@@ -100,7 +101,7 @@ sub store_for ($contestant, $workload, $large = 0) {
     setup($contestant, $store->{database}, 'fill', \%fill) if $fill{streams};
     query('postgres', 'CHECKPOINT');
     return $store->{filled}{ $workload->{name} } =
-      { %$store, first => $fill{first}, events_in($contestant, $store->{database}) };
+      { %$store, first => $fill{first}, events_in($contestant, $store->{database}, $store->{head}) };
 }
 
 1;
