@@ -223,9 +223,10 @@ sub fail_over
 	my $old = $self->{primary};
 	my $new = delete $self->{standby};
 
-	my @processes = $self->freeze($old);
+	# Who waits for the standby and finds the postmaster dead waits no more, and
+	# shows what he committed to everybody: PostgreSQL's own limit.
+	kill 'KILL', $self->freeze($old);
 	$self->kill9($old);
-	kill 'KILL', @processes;
 	$self->append_conf($new, "synchronous_standby_names = ''");
 	$self->run("$self->{bin}/pg_ctl -D $new->{data} -w -t 120 promote");
 	$self->serve($new);
