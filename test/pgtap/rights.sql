@@ -116,6 +116,7 @@ INSERT INTO attempts VALUES
     -- what the others are made of gives nobody a right: it runs as the caller,
     -- who has none to the schema of these tables
     ('es_captured_tables', 'o', $$SELECT es_captured_tables('own.customer')$$),
+    ('es_check_key_rights', 'o', $$SELECT es_check_key_rights('own.customer')$$),
     ('es_check_keys', 'o', $$SELECT es_check_keys('own.customer')$$),
     ('es_check_shadow', 'o', $$SELECT es_check_shadow('own.customer', 'own.customer')$$),
     ('es_check_store', 'xrwco', $$SELECT es_check_store('es')$$),
