@@ -22,6 +22,9 @@ restart_after_crash = on
 ));
 $node->start;
 
+# Not the node's restart(), which starts it past the wrapper of script/check.
+sub restart { $node->stop; $node->start; return; }
+
 sub sql { $node->safe_psql('shop', shift) }
 sub comes { my ($query, $name) = @_; ok($node->poll_query_until('shop', $query), $name) }
 sub log_says
@@ -64,7 +67,7 @@ sql(q(CREATE TABLE seen (position bigint); SELECT es_create_projection('seen', m
 	script => 'INSERT INTO seen SELECT position FROM new_events')));
 comes(q(SELECT count(*) = 1 FROM seen), 'an async projection is run');
 $node->append_conf('postgresql.conf', "eventsourcing.log_path = spi");
-$node->restart;
+restart();
 sql(q(SELECT es_append('A-1', 'by SQL')));
 comes(q(SELECT count(*) = 2 FROM seen), 'also where the log is read by SQL');
 unlike(slurp_file($node->logfile), qr/ERROR/, 'without an error');
@@ -158,7 +161,7 @@ is(sql(q(SELECT count(*) FROM es.events e WHERE NOT EXISTS (SELECT FROM effects 
 
 # A timer survives a restart.
 sql(q(SELECT es_schedule(clock_timestamp() + interval '1 second', 'T-1', 'timer after restart')));
-$node->restart;
+restart();
 comes(q(SELECT count(*) = 1 FROM effects WHERE type = 'timer after restart'), 'a timer fires after a restart');
 
 # A prepared transaction, committed by somebody else: within the naptime.
@@ -251,7 +254,7 @@ pass('a database with a worker can be dropped');
 
 # Without a free process: logged, and tried again.
 $node->append_conf('postgresql.conf', "max_worker_processes = 2\neventsourcing.databases = 'postgres, shop'");
-$node->restart;
+restart();
 $node->safe_psql('postgres', 'CREATE DATABASE shop');
 $node->reload;
 log_says(qr/no process is left for the eventsourcing worker of database "\w+".*HINT:  Raise max_worker_processes/s, 'a lack of processes is logged');
