@@ -24,7 +24,7 @@ CREATE FUNCTION @extschema@.es_install_timer_views(name name) RETURNS void
 AS $$
 BEGIN
     EXECUTE format($ddl$
-        CREATE OR REPLACE VIEW %1$I.scheduled AS
+        CREATE OR REPLACE VIEW %1$I.scheduled WITH (security_barrier) AS
             SELECT t.key, t.at, t.stream, t.type, t.data, t.metadata, t.role, t.attempts, t.error, t.due
               FROM %1$I.timers t
              WHERE pg_has_role(to_regrole(quote_ident(t.role)), 'USAGE')

@@ -138,7 +138,7 @@ BEGIN
         COMMENT ON VIEW %1$I.counters IS
             'What happened since the server started, in all databases and stores: see es_counters()';
 
-        CREATE OR REPLACE VIEW %1$I.parked AS
+        CREATE OR REPLACE VIEW %1$I.parked WITH (security_barrier) AS
             SELECT d.subscription, d.stream, d.position, d.attempts, d.error, d.parked_at
               FROM %1$I.deliveries d
              WHERE d.parked_at IS NOT NULL
