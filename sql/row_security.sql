@@ -46,8 +46,16 @@ $$;
 SELECT es_create_aggregate('Other', 'forced_models.apply(jsonb, es_event)', snapshot_every => 1);
 SELECT es_append_events('Other-1', (SELECT jsonb_agg(jsonb_build_object('type', 'A')) FROM generate_series(1, 2001)));
 SELECT version, state FROM forced.snapshots WHERE stream = 'Other-1';
-RESET ROLE;
+-- a handler skips for good what is hidden from him
 RESET eventsourcing.log_path;
+CREATE TABLE forced_models.handled (version bigint);
+SELECT es_create_handler('handled', 'INSERT INTO forced_models.handled SELECT version FROM new_events', category => 'Order');
+CALL es_run('handled');
+CREATE POLICY all_of_them ON forced.events USING (true);
+CALL es_run('handled');
+SELECT version FROM forced_models.handled ORDER BY version;
+SELECT count(*) FROM es_read('Order-1');
+RESET ROLE;
 SET client_min_messages = warning;
 SELECT es_drop_store('forced', true);
 RESET eventsourcing.store;

@@ -437,6 +437,18 @@ SELECT es_create_subscription('all');
 SELECT count(*) > 0 FROM es_fetch('all', 'c', 2147483647, interval '178000000 years');
 SELECT es_ack('all', 'c', '{}'), es_ack('all', 'c', ARRAY[9223372036854775807]);
 SELECT es_nack('all', 'c', 1, 'x', interval '178000000 years');
+SELECT es_create_subscription(repeat('n', 513));
+SELECT es_create_handler(repeat('n', 513), 'SELECT FROM new_events');
+CREATE TABLE model.limit (stream text);
+SELECT es_create_projection(repeat('n', 513), 'INSERT INTO model.limit SELECT stream FROM new_events', '{model.limit}');
+-- the last position that there is, and none behind it
+SELECT setval('es.events_position_seq', 140737488355326);
+SELECT es_append('Last-1', 'A');
+SELECT position, es_safe_position(), es_head_position() FROM es_read_all(140737488355326);
+\set VERBOSITY sqlstate
+SELECT es_append('Last-1', 'B');
+\set VERBOSITY default
+SELECT es_stream_version('Last-1'), es_safe_position();
 
 SELECT count(es_drop_store(name, true)) FROM names;
 DROP SCHEMA model CASCADE;

@@ -24,6 +24,7 @@ SET eventsourcing.store = 'verify';
 \set VERBOSITY default
 SELECT es_append('Acc-4', 'Deposited', '{"amount": 1}');
 \set VERBOSITY terse
+SELECT relation, problem, detail FROM es_verify() WHERE relation = 'events_position_seq';
 SELECT es_repair_sequence();
 SELECT es_upgrade_store('verify');
 SELECT es_append('Acc-4', 'Deposited', '{"amount": 1}');
@@ -93,6 +94,14 @@ CREATE INDEX events_stream_version_idx ON verify_refs.events (stream, version);
 DROP SCHEMA verify_code CASCADE;
 SELECT relation, problem, regexp_replace(detail, 'table \d+', 'table OID') AS detail
   FROM es_verify() WHERE relation <> 'store' ORDER BY relation, problem, detail COLLATE "C";
+ROLLBACK;
+
+BEGIN;
+DELETE FROM verify_refs.projection_cursors;
+INSERT INTO verify_refs.upcasters VALUES ('Deposited', 1, 'verify_code.gone(jsonb)', '');
+INSERT INTO verify_refs.leases VALUES ('gone', 1, now(), 'c', '{1}', '{1}');
+INSERT INTO verify_refs.rebuilds (projection, phase, position, done, total, shadows) VALUES ('gone', 'events', 1003, 0, 0, '{}');
+SELECT relation, problem, detail FROM es_verify() WHERE relation <> 'store' ORDER BY relation, problem, detail COLLATE "C";
 ROLLBACK;
 
 -- What is disabled comes back.
