@@ -64,7 +64,7 @@ copy_postgres() {
 
 # run_in_chroot VERSION ARGUMENT...: the script that runs, with these arguments, in there.
 run_in_chroot() {
-  local version=$1 dir=$CACHE/pg$1 log=$TMP/chroot.log old= passed= failed=
+  local version=$1 dir=$CACHE/pg$1 log=$TMP/chroot.log old=
   shift
   open_chroot -s "pg$version" "${SUITE[$version]}" \
     "postgresql-$version" "postgresql-server-dev-$version" "postgresql-$version-pgtap" \
@@ -86,12 +86,17 @@ run_in_chroot() {
   as_root rm -rf "$INSIDE"
   INSIDE=
   exec 9>&-
-  # Without a last line, something broke in there.
-  read -r passed _ failed _ <<<"$(grep -E "$LAST_LINE" "$log" | tail -n 1)"
-  count "${passed:-0}" "${failed:-1}"
+  count_last_line "$log"
 }
 
 LAST_LINE='^[0-9]+ passed, [0-9]+ failed$'
+
+# count_last_line LOG: of a script that ran by itself.  Without one, it broke.
+count_last_line() {
+  local passed= failed=
+  read -r passed _ failed _ <<<"$(grep -E "$LAST_LINE" "$1" | tail -n 1)"
+  count "${passed:-0}" "${failed:-1}"
+}
 
 # test_in_chroot DIR COMMAND..., variables first; with /proc, which sanitizers
 # read, where it can be had.
