@@ -68,7 +68,10 @@ check_valgrind() {
   mkdir -m 777 "$logs"
   wrap_server "exec valgrind --quiet --leak-check=no --error-limit=no --num-callers=40 --trace-children=yes \\
   --suppressions='$ROOT/test/valgrind.supp' --log-file='$logs/%p' '$("$PG_CONFIG" --bindir)/postgres' \"\$@\""
-  run_tests "$@"
+  # Everything takes some thirty times as long.
+  export PG_TEST_TIMEOUT_DEFAULT=1800 PGCTLTIMEOUT=600
+  ES_TEST_TOOL=valgrind run_tests "$@"
+  unset PG_TEST_TIMEOUT_DEFAULT PGCTLTIMEOUT
   INSTALLCHECK=()
   # A report is a paragraph; our functions are those that the library has.
   nm "$BUILD/eventsourcing.so" | awk '$2 ~ /^[tT]$/ { print $3 }' >"$TMP/functions"
@@ -97,7 +100,7 @@ check_sanitize() {
 export ASAN_OPTIONS=detect_leaks=0:log_path=$logs/report
 export UBSAN_OPTIONS=print_stacktrace=1:log_path=$logs/report
 exec '$("$PG_CONFIG" --bindir)/postgres' \"\$@\""
-  run_tests "$@"
+  ES_TEST_TOOL="a sanitizer" run_tests "$@"
   INSTALLCHECK=()
   find "$logs" -type f -exec cat {} + >"$TMP/sanitize.reports"
   report "sanitize: reports" "$TMP/sanitize.reports"

@@ -12,6 +12,7 @@ use Session;
 use Test::More;
 
 plan skip_all => 'needs /proc' unless -r "/proc/$$/status";
+plan skip_all => "$ENV{ES_TEST_TOOL} needs memory of its own" if $ENV{ES_TEST_TOOL};
 
 use constant {
 	EVENTS => 1_000_000,

@@ -122,14 +122,21 @@ SKIP:
 				# its text, its jsonb, the tree, and as much again before the tree is compacted
 				my $excess = $needed - 12 * $length;
 				$most = $excess if $excess > $most;
-				diag("seed $round: $needed bytes for a state of $length") if $excess > 16 * 1024 * 1024;
+				diag("seed $round: $needed bytes for a state of $length") if $excess > 16 * 1024 * 1024 && !$ENV{ES_TEST_TOOL};
 			}
 		}
 		$loader->quit;
 		query(q{DROP TABLE IF EXISTS few; SELECT es_drop_store('fuzz', confirm => true); SELECT es_create_store('fuzz')});
 	}
 	cmp_ok($folded, '>', 0, 'long streams were folded');
-	cmp_ok($most, '<', 16 * 1024 * 1024, 'in little more memory than their states need');
+	if ($ENV{ES_TEST_TOOL})
+	{
+		diag("NOTE: how much memory a fold needs was not looked at: $ENV{ES_TEST_TOOL} needs memory of its own");
+	}
+	else
+	{
+		cmp_ok($most, '<', 16 * 1024 * 1024, 'in little more memory than their states need');
+	}
 	note("$folded streams, $most bytes at the most");
 }
 
