@@ -7,6 +7,9 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+use Crash;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -149,8 +152,7 @@ for my $round (1 .. 3)
 	if ($round == 2) { $node->stop('immediate'); $node->start }
 	else
 	{
-		kill 'KILL', $pid;
-		# the server lets sessions in until it knows
+		kill_process($node, $pid);
 		$node->poll_query_until('shop', "SELECT count(*) = 1 AND max(pid) <> $pid FROM ($worker) w");
 	}
 }
