@@ -208,6 +208,26 @@ SELECT type, data FROM es_read('T-3');
 SELECT key, at > now() AS later, data, attempts, error FROM handlers.scheduled ORDER BY at;
 DROP TRIGGER tick ON handlers.events;
 SELECT es_cancel('tick'), es_cancel('late');
+-- and what it schedules for now, or for the past, is for the next round
+SET statement_timeout = '60s';
+CREATE FUNCTION again() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM es_schedule(CASE type WHEN 'Now' THEN clock_timestamp() ELSE '2001-01-01' END, stream, type, key => type)
+       FROM appended WHERE stream = 'T-4';
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER again AFTER INSERT ON handlers.events REFERENCING NEW TABLE AS appended
+    FOR EACH STATEMENT EXECUTE FUNCTION again();
+SELECT es_schedule(at, 'T-4', key, key => key) FROM (VALUES (now(), 'Now'), ('2001-01-01', 'Long ago')) v (at, key);
+CALL es_run();
+SELECT type, count(*) FROM es_read('T-4') GROUP BY type ORDER BY type;
+CALL es_run();
+SELECT type, count(*) FROM es_read('T-4') GROUP BY type ORDER BY type;
+SELECT key, at = '2001-01-01' AS as_given FROM handlers.scheduled ORDER BY key;
+RESET statement_timeout;
+DROP TRIGGER again ON handlers.events;
+SELECT es_cancel('Now'), es_cancel('Long ago');
 
 -- the saga
 SELECT es_create_handler('payment deadline', $$
@@ -252,5 +272,5 @@ SELECT es_stream_version('E-1');
 
 SELECT es_drop_store('handlers', confirm => true);
 DROP TABLE mails;
-DROP FUNCTION send, tick;
+DROP FUNCTION send, tick, again;
 DROP ROLE regress_es_writer, regress_es_nobody;

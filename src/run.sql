@@ -4,7 +4,7 @@ CREATE PROCEDURE @extschema@.es_run(name text DEFAULT NULL)
     LANGUAGE c AS 'MODULE_PATHNAME';
 
 COMMENT ON PROCEDURE @extschema@.es_run(text) IS
-    'Brings an async projection or a handler, or all that are due, up to the safe position, in transactions of its own. One that fails stops alone, and is due again after a while; another session''s is left to it. From a cron job, a client''s loop, or the worker. 25001 inside a transaction block';
+    'Brings an async projection or a handler, or all that are due, up to the safe position, in transactions of its own. What handlers and triggers append and schedule meanwhile may be left to the next call. One that fails stops alone, and is due again after a while; another session''s is left to it. From a cron job, a client''s loop, or the worker. 25001 inside a transaction block';
 
 CREATE FUNCTION @extschema@.es_advance_watermark() RETURNS bigint
     LANGUAGE c VOLATILE AS 'MODULE_PATHNAME';

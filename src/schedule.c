@@ -8,6 +8,10 @@
  * fires a timer and who cancels it lock its row, so one of them comes second
  * and finds it gone.
  *
+ * No timer is due before it was scheduled, whatever its time, and a run fires
+ * those that were due when it began.  So what a trigger on the log schedules
+ * meanwhile, even for the past, is for the next run, and a run ends.
+ *
  * An event is appended with the rights of the role that scheduled it, as they
  * are at the time of appending.  The owner can write any role's name into the
  * table of timers, and owns the triggers on the log: so it is appended as that
@@ -35,6 +39,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
 #include "utils/rls.h"
 #include "utils/timestamp.h"
 #include "wake.h"
@@ -54,12 +59,13 @@ PG_FUNCTION_INFO_V1(es_schedule);
 
 static const EsQuery insert_query = {
 	"INSERT INTO {es}.timers AS t (key, at, due, stream, type, data, metadata, role, schema)"
-	" VALUES (coalesce($1, pg_catalog.gen_random_uuid()::pg_catalog.text), $2, $2, $3, $4, $5, $6, $7, $8)"
+	" VALUES (coalesce($1, pg_catalog.gen_random_uuid()::pg_catalog.text), $2, greatest($2, $9), $3, $4, $5, $6, $7, $8)"
 	" ON CONFLICT (key) DO UPDATE SET at = EXCLUDED.at, due = EXCLUDED.due,"
 	" stream = EXCLUDED.stream, type = EXCLUDED.type, data = EXCLUDED.data,"
 	" metadata = EXCLUDED.metadata, role = EXCLUDED.role, schema = EXCLUDED.schema, attempts = 0, error = NULL"
 	" RETURNING key",
-	8, {TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, JSONBOID, JSONBOID, NAMEOID, INT4OID}
+	9, {TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, JSONBOID, JSONBOID, NAMEOID, INT4OID,
+	TIMESTAMPTZOID}
 };
 
 static const EsQuery delete_query = {
@@ -128,8 +134,8 @@ es_schedule(PG_FUNCTION_ARGS)
 	EsStore    *store = es_store_current();
 	EsNewEvent	event = {0};
 	NameData	role;
-	Datum		values[8];
-	char		nulls[9] = "        ";
+	Datum		values[9];
+	char		nulls[10] = "         ";
 	text	   *key;
 
 	PreventCommandIfReadOnly("es_schedule()");
@@ -165,6 +171,7 @@ es_schedule(PG_FUNCTION_ARGS)
 	namestrcpy(&role, GetUserNameFromId(GetUserId(), false));
 	values[6] = NameGetDatum(&role);
 	values[7] = Int32GetDatum(es_upcast_schema(store, event.type));
+	values[8] = TimestampTzGetDatum(es_clock_now());
 
 	SPI_connect();
 	(void) es_store_execute(store, &insert_query, values, nulls);
@@ -303,18 +310,26 @@ put_off(Timer *timer, char *error)
 }
 
 /*
- * Fires some of the timers that are due.  Returns whether there were any.
+ * Fires some of the timers that were due when the run began.  Returns whether
+ * there were any.
  */
 static bool
 step(EsStore *store, const char *name, int64 upto, void **state)
 {
 	static const EsContext none = {0};
-	TimestampTz now = es_clock_now();
+	TimestampTz *began = *state;
 	Datum		values[2];
 	Timer	   *timers = palloc0(BATCH_SIZE * sizeof(Timer));
 	int			n;
 
-	values[0] = TimestampTzGetDatum(now);
+	if (began == NULL)
+	{
+		/* to end(); the worker has no portal */
+		began = MemoryContextAlloc(TopMemoryContext, sizeof(TimestampTz));
+		*began = es_clock_now();
+		*state = began;
+	}
+	values[0] = TimestampTzGetDatum(*began);
 	values[1] = Int64GetDatum(BATCH_SIZE);
 
 	SPI_connect();
@@ -330,7 +345,7 @@ step(EsStore *store, const char *name, int64 upto, void **state)
 	{
 		char	   *error;
 
-		if (!get(&timers[i], now))
+		if (!get(&timers[i], *began))
 			continue;
 		error = es_attempt_as(&none, fire, &timers[i]);
 		if (error == NULL)
@@ -380,6 +395,7 @@ reached(EsStore *store, const char *name)
 static void
 end(void *state)
 {
+	pfree(state);
 }
 
 const EsRunKind es_timer_run_kind = {

@@ -10,7 +10,7 @@ CREATE FUNCTION @extschema@.es_schedule(
     LANGUAGE c VOLATILE AS 'MODULE_PATHNAME';
 
 COMMENT ON FUNCTION @extschema@.es_schedule(timestamptz, text, text, jsonb, text) IS
-    'Has an event appended at a time, exactly once, with the caller''s rights and the context of now; returns the key, a new one where none is given. A key has 1 to 1024 bytes; one that is scheduled already is scheduled anew. es_run() or the worker appends it';
+    'Has an event appended at a time, exactly once, with the caller''s rights and the context of now; at once where the time has passed. Returns the key, a new one where none is given. A key has 1 to 1024 bytes; one that is scheduled already is scheduled anew. es_run() or the worker appends it';
 
 CREATE FUNCTION @extschema@.es_cancel(key text) RETURNS boolean
     LANGUAGE c VOLATILE AS 'MODULE_PATHNAME';

@@ -205,7 +205,7 @@ BEGIN
         );
         CREATE INDEX timers_due_idx ON %1$I.timers (due);
         COMMENT ON TABLE %1$I.timers IS
-            'Events that are to be appended at a time; written by es_schedule(). due is "at", or after a failure when it is tried again';
+            'Events that are to be appended at a time; written by es_schedule(). due is "at", but not before it was scheduled, or after a failure when it is tried again';
 
         -- No row before it is wanted: then it would collide with a publisher's.
         CREATE TABLE %1$I.watermark (
