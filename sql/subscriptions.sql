@@ -360,6 +360,30 @@ SELECT es_unpark('parked behind');
 SELECT * FROM take('parked behind', 'b');
 RESET eventsourcing.clock_offset;
 
+-- so does what es_nack() put off, until its time, whatever comes again before it
+SELECT es_create_subscription('put off', after => es_safe_position(), backoff => '0s');
+SELECT es_append('Order-8', 'late' || g) FROM generate_series(1, 4) g;
+SELECT * FROM take('put off', 'a');
+SELECT es_nack('put off', 'a', (at('{late3}'))[1], 'busy', retry_in => '3h');
+SELECT es_nack('put off', 'a', (at('{late2}'))[1], 'busy', retry_in => '4h');
+SELECT es_append('Order-9', 'late5');
+SET eventsourcing.clock_offset = '1h';
+SELECT * FROM take('put off', 'b');
+SELECT es_ack('put off', 'b', at('{late1, late5}'));
+SELECT * FROM take('put off', 'b');
+-- the time of late3 has come, but late2 is before it
+SET eventsourcing.clock_offset = '210min';
+SELECT * FROM take('put off', 'b');
+SET eventsourcing.clock_offset = '5h';
+SELECT * FROM take('put off', 'b', 1);
+SELECT es_nack('put off', 'b', (at('{late2}'))[1], 'still', retry_in => '0s');
+SELECT * FROM take('put off', 'b');
+SELECT es_ack('put off', 'b', at('{late2}'));
+SELECT * FROM take('put off', 'b');
+SELECT es_ack('put off', 'b', at('{late3}'));
+SELECT * FROM take('put off', 'b');
+RESET eventsourcing.clock_offset;
+
 SELECT es_drop_store('subs', confirm => true);
 DROP ROLE regress_es_consumer, regress_es_reader;
 DROP FUNCTION take, at, broken;

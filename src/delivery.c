@@ -37,17 +37,22 @@
  */
 #define WINDOW_FIRST	2000
 
+/* of each stream the first, or none */
 static const EsQuery due_query = {
-	"SELECT stream, position, attempts, company FROM {es}.deliveries"
+	"SELECT stream, position, attempts, company FROM {es}.deliveries d"
 	" WHERE subscription OPERATOR(pg_catalog.=) $1"
 	" AND retry_at OPERATOR(pg_catalog.<=) $2"
+	" AND NOT EXISTS (SELECT FROM {es}.deliveries f"
+	"                  WHERE f.subscription OPERATOR(pg_catalog.=) $1"
+	"                    AND f.stream OPERATOR(pg_catalog.=) d.stream"
+	"                    AND f.position OPERATOR(pg_catalog.<) d.position)"
 	" ORDER BY retry_at LIMIT $3",
 	3, {TEXTOID, TIMESTAMPTZOID, INT8OID}
 };
 
 /* what is parked comes behind all that is not, and stays */
 static const EsQuery next_of_streams_query = {
-	"SELECT d.stream, d.position, d.attempts"
+	"SELECT d.stream, d.position, d.attempts, d.retry_at OPERATOR(pg_catalog.>) $5"
 	" FROM unnest($2, $4) WITH ORDINALITY s (stream, company, n)"
 	" CROSS JOIN LATERAL (SELECT * FROM {es}.deliveries"
 	"                      WHERE subscription OPERATOR(pg_catalog.=) $1"
@@ -56,7 +61,7 @@ static const EsQuery next_of_streams_query = {
 	"                      ORDER BY position"
 	"                      LIMIT CASE WHEN s.company OPERATOR(pg_catalog.=) 'a' THEN $3 ELSE 1 END) d"
 	" ORDER BY s.n, d.position LIMIT $3",
-	4, {TEXTOID, TEXTARRAYOID, INT8OID, CHARARRAYOID}
+	5, {TEXTOID, TEXTARRAYOID, INT8OID, CHARARRAYOID, TIMESTAMPTZOID}
 };
 
 static const EsQuery take_deliveries_query = {
@@ -186,9 +191,10 @@ static bool
 take_due(EsSubscription *sub, HTAB *busy, int max_count, EsDeliveries *result)
 {
 	EsDeliveries chosen = {0};
-	Datum		values[4];
+	Datum		values[5];
 	uint64		ndue;
 	bool		alone = false;
+	text	   *put_off = NULL;
 	Datum		streams;
 
 	values[0] = PointerGetDatum(sub->name);
@@ -218,13 +224,21 @@ take_due(EsSubscription *sub, HTAB *busy, int max_count, EsDeliveries *result)
 	values[1] = es_deliveries_streams(&chosen);
 	values[2] = Int64GetDatum(max_count);
 	values[3] = es_deliveries_company(&chosen);
+	values[4] = TimestampTzGetDatum(sub->now);
 	ndue = es_store_execute_by_index(sub->store, &next_of_streams_query, values, NULL);
 	for (uint64 row = 0; row < ndue; row++)
 	{
 		bool		isnull;
+		text	   *stream = DatumGetTextPP(es_result_value(row, 1, &isnull));
 
-		es_deliveries_add(result, DatumGetInt64(es_result_value(row, 2, &isnull)),
-						  es_result_copy(row, 1), DatumGetInt32(es_result_value(row, 3, &isnull)));
+		/* a stream goes on up to one that is put off */
+		if (put_off != NULL && es_same_stream(stream, put_off))
+			continue;
+		if (DatumGetBool(es_result_value(row, 4, &isnull)) && !isnull)
+			put_off = stream;
+		else
+			es_deliveries_add(result, DatumGetInt64(es_result_value(row, 2, &isnull)),
+							  es_result_copy(row, 1), DatumGetInt32(es_result_value(row, 3, &isnull)));
 	}
 
 	streams = es_deliveries_streams(result);

@@ -11,9 +11,11 @@
  * and a stream that is stuck costs the others nothing.
  *
  * The order of a stream: an event is handed out only while no other event of
- * its stream is leased, and only if none before it is in deliveries.  Of a
- * stream's deliveries the first alone has retry_at, the time when it may be
- * handed out, and not even that if it is parked.
+ * its stream is leased, and only if none before it is in deliveries.  The first
+ * of a stream's deliveries has retry_at, the time when it may be handed out, unless
+ * it is parked.  Of those behind it only such have it as were put off to a time
+ * that is yet to come, before one that comes first was given back, too: they do
+ * not go with what is in front of them, but wait for both.
  *
  * Locks: whoever takes events or writes deliveries holds the subscription's
  * row, to the end of his transaction.  A lease is created under that lock and
@@ -100,10 +102,11 @@ static const EsQuery promote_query = {
 	3, {TEXTOID, TEXTARRAYOID, TIMESTAMPTZOID}
 };
 
+/* but what was put off stays so */
 static const EsQuery demote_query = {
 	"UPDATE {es}.deliveries SET retry_at = NULL"
-	FIRST_OF_STREAMS("f.retry_at IS NOT NULL"),
-	2, {TEXTOID, TEXTARRAYOID}
+	FIRST_OF_STREAMS("f.retry_at OPERATOR(pg_catalog.<=) $3"),
+	3, {TEXTOID, TEXTARRAYOID, TIMESTAMPTZOID}
 };
 
 static const EsQuery park_query = {
@@ -465,12 +468,12 @@ es_subscription_return(EsSubscription *sub, EsDeliveries *deliveries)
 	SPI_connect();
 	values[0] = PointerGetDatum(sub->name);
 	values[1] = es_deliveries_streams(deliveries);
+	values[2] = TimestampTzGetDatum(sub->now);
 	(void) es_store_execute_by_index(sub->store, &demote_query, values, NULL);
 	es_subscription_insert(sub, deliveries);
 	if (parked.n > 0)
 	{
 		values[1] = es_deliveries_streams(&parked);
-		values[2] = TimestampTzGetDatum(sub->now);
 		(void) es_store_execute_by_index(sub->store, &park_query, values, NULL);
 	}
 	SPI_finish();

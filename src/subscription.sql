@@ -65,7 +65,7 @@ CREATE FUNCTION @extschema@.es_nack(
     LANGUAGE c VOLATILE AS 'MODULE_PATHNAME';
 
 COMMENT ON FUNCTION @extschema@.es_nack(text, text, bigint, text, interval, boolean) IS
-    'Says that an event failed. It is delivered again after retry_in (default: the subscription''s backoff, with jitter), or parked: at once with park, else after max_attempts. Later events of its stream that the consumer holds are taken back and wait behind it. ZE013 where the consumer does not hold it: the lease ran out and the event was taken away, it is done, or it never was delivered';
+    'Says that an event failed. It is delivered again after retry_in (default: the subscription''s backoff, with jitter) and not before, or parked: at once with park, else after max_attempts. Later events of its stream that the consumer holds are taken back and wait behind it. ZE013 where the consumer does not hold it: the lease ran out and the event was taken away, it is done, or it never was delivered';
 
 CREATE FUNCTION @extschema@.es_unpark(
     subscription text,
