@@ -81,12 +81,12 @@ BEGIN
     -- It has a name that sorts first, so that it sees a row before another
     -- trigger changes it again.
     EXECUTE format('CREATE TRIGGER "00_es_capture_row" AFTER INSERT OR UPDATE OR DELETE ON %s
-                        FOR EACH ROW EXECUTE FUNCTION @extschema@.es_capture_row(%L, %L, %L)',
-                   "table", store, category, key);
+                        FOR EACH ROW EXECUTE FUNCTION %s.es_capture_row(%L, %L, %L)',
+                   "table", '@extschema@', store, category, key);
     FOR part IN SELECT * FROM @extschema@.es_captured_tables("table") LOOP
         EXECUTE format('CREATE TRIGGER "00_es_capture_truncate" BEFORE TRUNCATE ON %s
-                            FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.es_capture_row(%L, %L, %L)',
-                       part, store, category, key);
+                            FOR EACH STATEMENT EXECUTE FUNCTION %s.es_capture_row(%L, %L, %L)',
+                       part, '@extschema@', store, category, key);
     END LOOP;
     EXECUTE format('SELECT EXISTS (SELECT FROM %I.aggregates a WHERE a.category = $1)', store)
        INTO known USING category;
@@ -102,9 +102,9 @@ BEGIN
     -- of tables that inherit from this one.
     -- format() makes of a key what the trigger does; a cast to text need not.
     -- row_to_json(t) would be that of a column t.
-    EXECUTE format('SELECT count(@extschema@.es_append($1 || ''-'' || CASE WHEN t.%1$I IS NOT NULL THEN format(''%%s'', t.%1$I) END,
+    EXECUTE format('SELECT count(%4$s.es_append($1 || ''-'' || CASE WHEN t.%1$I IS NOT NULL THEN format(''%%s'', t.%1$I) END,
                                                        ''Created'', row_to_json(t.*)::jsonb - $2)) FROM %2$s %3$s t',
-                   key, CASE WHEN (SELECT relkind FROM pg_class WHERE oid = "table") = 'r' THEN 'ONLY' ELSE '' END, "table")
+                   key, CASE WHEN (SELECT relkind FROM pg_class WHERE oid = "table") = 'r' THEN 'ONLY' ELSE '' END, "table", '@extschema@')
        INTO result
       USING category, ARRAY(SELECT a.attname::text FROM pg_attribute a
                              WHERE a.attrelid = "table" AND a.attgenerated = 'v');

@@ -19,9 +19,9 @@ BEGIN
     LOOP
         -- the condition is the caller's own SQL: his rights, his search_path
         EXECUTE pg_catalog.format(
-            'SELECT r.version FROM (SELECT version, state_after AS state FROM @extschema@.es_replay($1, $2, $3)) r
+            'SELECT r.version FROM (SELECT version, state_after AS state FROM %s.es_replay($1, $2, $3)) r
               WHERE (%s
-                    ) ORDER BY r.version LIMIT 1', condition)
+                    ) ORDER BY r.version LIMIT 1', '@extschema@', condition)
            INTO result USING stream, first, first OPERATOR(pg_catalog.+) size OPERATOR(pg_catalog.-) 1::bigint;
         first := first OPERATOR(pg_catalog.+) size;
         EXIT WHEN result IS NOT NULL OR first OPERATOR(pg_catalog.>) last;

@@ -67,8 +67,8 @@ BEGIN
         EXECUTE format($ddl$
             CREATE OR REPLACE TRIGGER es_project
                 AFTER INSERT ON %1$s REFERENCING NEW TABLE AS new_events
-                FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.es_project()
-        $ddl$, events);
+                FOR EACH STATEMENT EXECUTE FUNCTION %2$s.es_project()
+        $ddl$, events, '@extschema@');
     ELSE
         EXECUTE format('DROP TRIGGER es_project ON %s', events);
     END IF;

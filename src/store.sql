@@ -187,13 +187,13 @@ BEGIN
         EXECUTE format($ddl$
             CREATE OR REPLACE TRIGGER es_guard_insert
                 BEFORE INSERT ON %1$s
-                FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.es_guard();
+                FOR EACH STATEMENT EXECUTE FUNCTION %2$s.es_guard();
 
             CREATE OR REPLACE TRIGGER es_guard_change
                 BEFORE UPDATE OR DELETE OR TRUNCATE ON %1$s
-                FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.es_guard();
+                FOR EACH STATEMENT EXECUTE FUNCTION %2$s.es_guard();
             ALTER TABLE %1$s ENABLE ALWAYS TRIGGER es_guard_change
-        $ddl$, events);
+        $ddl$, events, '@extschema@');
     END LOOP;
     EXECUTE format($ddl$
         CREATE OR REPLACE VIEW %1$I.streams WITH (security_invoker) AS
@@ -245,9 +245,9 @@ BEGIN
         EXECUTE format($ddl$
             CREATE OR REPLACE TRIGGER es_definition_changed
                 AFTER INSERT OR UPDATE OR DELETE ON %1$I.%2$I
-                FOR EACH ROW EXECUTE FUNCTION @extschema@.es_definition_changed();
+                FOR EACH ROW EXECUTE FUNCTION %3$s.es_definition_changed();
             ALTER TABLE %1$I.%2$I ENABLE ALWAYS TRIGGER es_definition_changed
-        $ddl$, name, definitions);
+        $ddl$, name, definitions, '@extschema@');
     END LOOP;
     PERFORM @extschema@.es_install_subscription_views(name);
     PERFORM @extschema@.es_install_projection_views(name);

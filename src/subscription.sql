@@ -134,7 +134,7 @@ BEGIN
             'Every subscription: all of its events up to position are done or parked; lag is how far behind the log''s head that is; leased are being worked on, waiting are to be tried again or behind one that is';
 
         CREATE OR REPLACE VIEW %1$I.counters AS
-            SELECT c.name, c.value FROM @extschema@.es_counters() c;
+            SELECT c.name, c.value FROM %3$s.es_counters() c;
         COMMENT ON VIEW %1$I.counters IS
             'What happened since the server started, in all databases and stores: see es_counters()';
 
@@ -147,7 +147,7 @@ BEGIN
                                 WHERE c.name = d.subscription AND c.role = current_user));
         COMMENT ON VIEW %1$I.parked IS
             'Events that failed for good, and, without an error, those of their stream that wait behind them: to a role under row security only those of its own subscriptions; es_unpark() has them delivered again'
-    $ddl$, name, format('%I.events', name));
+    $ddl$, name, format('%I.events', name), '@extschema@');
 END
 $$;
 

@@ -206,8 +206,8 @@ BEGIN
           JOIN %1$I.snapshots s ON split_part(s.stream, '-', 1) = a.category
          WHERE (a.apply IS NULL OR to_regprocedure(a.apply) IS NOT NULL)
            AND NOT EXISTS (SELECT FROM %1$I.upcasters WHERE to_regprocedure(function) IS NULL)
-           AND s.fingerprint = @extschema@.es_fingerprint(a.category)
-         ORDER BY s.stream, s.version $q$, store)
+           AND s.fingerprint = %2$s.es_fingerprint(a.category)
+         ORDER BY s.stream, s.version $q$, store, '@extschema@')
     LOOP
         IF snapshot.done % 1000 = 1 THEN
             PERFORM set_config('application_name', format('es_verify 4/4: snapshot %s', snapshot.done), true);
