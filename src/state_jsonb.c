@@ -520,8 +520,9 @@ write_node(Writer *writer, EsNode *node)
 }
 
 /*
- * Returns the value as jsonb, allocated in mcxt.  guess is its likely size;
- * working memory comes from the current memory context.
+ * Returns an object or array as jsonb, allocated in mcxt.  guess is its likely
+ * size; working memory comes from the current memory context.  A state that is
+ * neither is never written: no operator of rules changes it, nor makes one.
  */
 Jsonb *
 es_node_write(EsNode *node, MemoryContext mcxt, Size guess)
@@ -532,21 +533,9 @@ es_node_write(EsNode *node, MemoryContext mcxt, Size guess)
 	writer.data = MemoryContextAllocHuge(mcxt, writer.capacity);
 	writer.length = 0;
 
+	Assert(es_node_is_array(node) || es_node_is_object(node));
 	reserve(&writer, VARHDRSZ);
-	if (es_node_is_array(node) || es_node_is_object(node))
-		write_node(&writer, node);
-	else
-	{
-		/* a lone scalar is an array of one, marked as such */
-		uint32		header = 1 | JB_FARRAY | JB_FSCALAR;
-		Size		table;
-		uint32		entry;
-
-		append(&writer, &header, sizeof(header));
-		table = reserve(&writer, sizeof(JEntry));
-		entry = write_node(&writer, node);
-		set_entry(&writer, table, 0, entry, JBE_OFFLENFLD(entry));
-	}
+	write_node(&writer, node);
 	SET_VARSIZE(writer.data, writer.length);
 	return (Jsonb *) writer.data;
 }
