@@ -133,6 +133,17 @@ SELECT * FROM es_load('Order-1');
 RESET ROLE;
 REVOKE SELECT (stream, version, recorded_at) ON es.events FROM regress_es_nobody;
 REVOKE ALL ON SCHEMA es FROM regress_es_nobody;
+-- nor is one on the events without one on the schema
+GRANT SELECT, INSERT ON es.events TO regress_es_nobody;
+SET ROLE regress_es_nobody;
+SELECT es_append('Order-1', 'Paid');
+SELECT es_append_events('Order-1', '[{"type": "Paid"}, {"type": "Paid"}]');
+SELECT version, type FROM es_read('Order-1');
+SELECT version, type FROM es_read_all();
+SELECT * FROM es_load('Order-1');
+SELECT es_stream_version('Order-1');
+RESET ROLE;
+REVOKE ALL ON es.events FROM regress_es_nobody;
 
 -- row security: what may be appended and what is seen
 SET ROLE regress_es_owner;
