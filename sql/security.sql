@@ -134,6 +134,10 @@ SELECT es_append('Order-3', 'Bad', '{"zero": "secret"}');
 CALL es_run();
 SELECT subscription, stream, error FROM es.parked;
 SELECT es_grant('regress_es_eve', 'consumer');
+CREATE TABLE shop.zeros (n int);
+SELECT es_create_projection('zeros', 'INSERT INTO shop.zeros SELECT (data ->> ''zero'')::int FROM new_events', '{shop.zeros}', types => '{Bad}', mode => 'async');
+SELECT es_create_aggregate('Eve', rules => '{"Bad": {"$inc": {"n": "$.zero"}}}', snapshot_every => 2);
+SELECT es_append('Eve-9', 'Bad', '{"zero": "secret"}');
 SET ROLE regress_es_eve;
 SELECT count(*) FROM es_read('Order-2');
 SELECT version, state FROM es_load('Order-2');
@@ -147,8 +151,13 @@ SELECT es_append('Order-2', 'Secret', '{"card": "1"}', event_id => '00000000-000
 SELECT es_append('Order-2', 'Guess', expected_version => 7);
 SELECT es_fetch('failing', 'eve');
 SELECT * FROM es.parked;
-SELECT name, last_error FROM es.projections;
+SELECT es_append('Eve-9', 'Good');
+CALL es_run('zeros');
+SELECT name, last_error FROM es.projections ORDER BY name;
 SET ROLE regress_es_shop;
+CALL es_run('zeros');
+SELECT name, last_error FROM es.projections ORDER BY name;
+SELECT es_drop_projection('zeros'), es_drop_aggregate('Eve');
 ALTER TABLE es.events DISABLE ROW LEVEL SECURITY;
 
 -- a projection over the table of somebody else: what the definition says was checked, and written by hand since

@@ -25,6 +25,7 @@
 #include "run.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/rls.h"
 #include "utils/timestamp.h"
 #include "waitpoint.h"
 #include "work.h"
@@ -182,6 +183,7 @@ fail(EsStore *store, const char *name, const ErrorData *error)
 {
 	StringInfoData text;
 	Datum		values[3];
+	bool		hidden;
 
 	initStringInfo(&text);
 	appendStringInfo(&text, "%s (SQLSTATE %s)", error->message,
@@ -196,9 +198,13 @@ fail(EsStore *store, const char *name, const ErrorData *error)
 	SPI_connect();
 	(void) es_store_execute(store, &note_failure, values, NULL);
 	SPI_finish();
+	/* it may tell of any event */
+	hidden = check_enable_rls(store->events, InvalidOid, true) == RLS_ENABLED;
 	ereport(WARNING,
 			(errcode(error->sqlerrcode),
+			 hidden ? errmsg("projection \"%s\" failed", name) :
 			 errmsg("projection \"%s\" failed: %s", name, error->message),
+			 hidden ? errdetail_log("%s", text.data) :
 			 error->context != NULL ? errdetail_internal("%s", error->context) : 0,
 			 errhint("It stays where it is, and is tried again after a while. The view projections of the store tells more.")));
 }

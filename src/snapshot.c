@@ -32,6 +32,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
+#include "utils/rls.h"
 #include "wake.h"
 
 PG_FUNCTION_INFO_V1(es_snapshot);
@@ -186,6 +187,7 @@ es_snapshot_after_append(EsStore *store, Datum stream, int64 before, int64 after
 	PG_CATCH();
 	{
 		ErrorData  *error;
+		bool		hidden;
 
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
@@ -196,11 +198,16 @@ es_snapshot_after_append(EsStore *store, Datum stream, int64 before, int64 after
 		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
 			ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
 			ReThrowError(error);
+		/* what it says may come from any event of the stream */
+		hidden = check_enable_rls(store->events, InvalidOid, true) == RLS_ENABLED;
 		if (!aggregate->warned)
 			ereport(WARNING,
 					(errcode(error->sqlerrcode),
+					 hidden ? errmsg("could not take a snapshot of stream \"%s\"",
+									 TextDatumGetCString(stream)) :
 					 errmsg("could not take a snapshot of stream \"%s\": %s",
 							TextDatumGetCString(stream), error->message),
+					 hidden ? errdetail_log("%s", error->message) :
 					 error->detail != NULL ? errdetail("%s", error->detail) :
 					 error->context != NULL ? errdetail("%s", error->context) : 0,
 					 errhint("The events were appended. Mend the aggregate of category \"%s\"; loading from further back works, but is slower.",
