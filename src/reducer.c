@@ -207,12 +207,13 @@ flush(EsReducer *reducer)
 	if (nevents == 0)
 		return;
 
+	es_owner_enter(&owner, reducer->store, reducer->aggregate->search_path);
+
+	/* from here on there is an event that an error is about */
 	callback.callback = apply_error_context;
 	callback.arg = reducer;
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
-
-	es_owner_enter(&owner, reducer->store, reducer->aggregate->search_path);
 	for (reducer->nevents = 0; reducer->nevents < nevents; reducer->nevents++)
 	{
 		CHECK_FOR_INTERRUPTS();
