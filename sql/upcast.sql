@@ -130,6 +130,7 @@ SELECT es_create_upcaster('Moved', 1, 'lift_text(jsonb)');
 SELECT es_create_upcaster('Moved', 1, 'lift_two(jsonb, jsonb)');
 SELECT es_create_upcaster('Moved', 1, 'lift_set(jsonb)');
 SELECT es_create_upcaster('Moved', 0, 'lift_good(jsonb)');
+SELECT es_create_upcaster('Moved', 2147483647, 'lift_good(jsonb)');
 SELECT es_create_upcaster('Moved', 1, NULL);
 SELECT es_create_upcaster(NULL, 1, 'lift_good(jsonb)');
 SELECT es_create_upcaster('Moved', NULL, 'lift_good(jsonb)');

@@ -13,7 +13,7 @@ BEGIN
     -- what the test set up is told from what happened then by its metadata
     PERFORM @extschema@.es_append_events(stream, (
         SELECT coalesce(jsonb_agg(e.value || jsonb_build_object('metadata',
-                            coalesce(e.value -> 'metadata', '{}') || '{"given": true}') ORDER BY e.ordinality), '[]')
+                            coalesce(nullif(e.value -> 'metadata', 'null'), '{}') || '{"given": true}') ORDER BY e.ordinality), '[]')
           FROM jsonb_array_elements(events) WITH ORDINALITY e));
 END
 $$;

@@ -606,10 +606,11 @@ es_create_upcaster(PG_FUNCTION_ARGS)
 	es_check_argument(fcinfo, 1, "from_schema");
 	es_check_argument(fcinfo, 2, "fn");
 	check_type(TextDatumGetCString(PG_GETARG_DATUM(0)));
-	if (PG_GETARG_INT32(1) < 1)
+	if (PG_GETARG_INT32(1) < 1 || PG_GETARG_INT32(1) == PG_INT32_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("from_schema must be positive, but is %d", PG_GETARG_INT32(1)),
+				 errmsg("from_schema must be between 1 and %d, but is %d",
+						PG_INT32_MAX - 1, PG_GETARG_INT32(1)),
 				 errhint("The first schema of an event type is 1.")));
 	es_store_check_owner(store);
 
