@@ -291,6 +291,44 @@ DELETE FROM es.renamed_types;
 DELETE FROM es.upcasters;
 
 --
+-- The session's settings decide neither what a state is nor whether a snapshot fits
+--
+CREATE FUNCTION elsewhere.times(state jsonb, event es_event) RETURNS jsonb IMMUTABLE
+    RETURN state || jsonb_build_object('at', event.recorded_at, 'day', event.recorded_at::date,
+                                       'new', event.recorded_at > '2000-01-01 12:00+00'::timestamptz, E'back\\slash', interval '1 day 01:00');
+SELECT es_create_aggregate('Z', apply => 'elsewhere.times(jsonb, es_event)', snapshot_every => 10);
+SELECT add('Z-1', 1), es_snapshot('Z-1');
+CREATE FUNCTION zone(setting text, value text) RETURNS TABLE (utc boolean, fits boolean, as_folded boolean) LANGUAGE plpgsql AS $$
+DECLARE
+    folded jsonb;
+BEGIN
+    PERFORM set_config(setting, value, true);
+    -- what was looked up under other settings is forgotten
+    PERFORM es_alter_aggregate('Z', snapshots_kept => 3);
+    PERFORM set_config('eventsourcing.use_snapshots', 'off', true);
+    folded := (SELECT state FROM es_load('Z-1'));
+    PERFORM set_config('eventsourcing.use_snapshots', 'on', true);
+    RETURN QUERY
+        SELECT (s.state->>'at') LIKE '%+00:00' AND (s.state->>'day')::date = (e.recorded_at AT TIME ZONE 'UTC')::date,
+               s.fingerprint = es_fingerprint('Z'),
+               s.state = folded AND s.state = (SELECT state FROM es_load('Z-1'))
+          FROM es.snapshots s JOIN es.events e USING (stream, version)
+         WHERE stream = 'Z-1';
+END $$;
+SELECT n, z.*
+  FROM (VALUES (1, 'timezone', 'Asia/Kathmandu'), (2, 'timezone', 'Pacific/Kiritimati'), (3, 'timezone', 'Etc/GMT+12'), (4, 'timezone', 'UTC'),
+               (5, 'datestyle', 'SQL, DMY'), (6, 'intervalstyle', 'iso_8601'), (7, 'quote_all_identifiers', 'on'),
+               (8, 'standard_conforming_strings', 'off')) s (n, setting, value)
+ CROSS JOIN LATERAL zone(setting, value) z
+ ORDER BY n;
+-- but the function's own do, and are known
+ALTER FUNCTION elsewhere.times SET timezone = 'Asia/Kathmandu';
+SELECT state->>'at' LIKE '%+05:45' AS own FROM es_load('Z-1');
+SELECT count(*) FROM es.snapshots WHERE stream = 'Z-1' AND fingerprint = es_fingerprint('Z');
+DROP FUNCTION zone, elsewhere.times;
+SELECT es_drop_aggregate('Z');
+
+--
 -- A snapshot that cannot be made fails no append: one warning a session
 --
 RESET client_min_messages;

@@ -364,7 +364,10 @@ es_aggregate_fingerprint(EsStore *store, EsAggregate *aggregate)
 		appendStringInfo(&description, "rules, meaning %d: %s\n", ES_RULES_MEANING,
 						 JsonbToCString(NULL, &aggregate->rules->root, 0));
 	else
+	{
 		es_owner_describe(store, aggregate->apply, aggregate->search_path, &description);
+		appendStringInfoString(&description, "times in UTC\n");
+	}
 	es_upcast_describe(store, &description);
 
 	result = MemoryContextAlloc(aggregate->context, VARHDRSZ + PG_SHA256_DIGEST_LENGTH);

@@ -22,6 +22,7 @@
 #include "compat.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "guc.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -62,22 +63,16 @@ has_one_text(Oid type)
 static text *
 row_stream(HeapTuple row, TupleDesc desc, const char *category, int key)
 {
-	static const char *const settings[][2] = {
-		{"bytea_output", "hex"},
-		{"datestyle", "ISO, YMD"},
-		{"extra_float_digits", "1"},
-		{"intervalstyle", "postgres"},
-		{"lc_monetary", "C"},
-		{"timezone", "UTC"}
-	};
 	Form_pg_attribute attr = TupleDescAttr(desc, key - 1);
 	bool		pinned = !has_one_text(attr->atttypid);
 	int			nestlevel = pinned ? NewGUCNestLevel() : 0;
 	char	   *value;
 
-	for (int i = 0; pinned && i < lengthof(settings); i++)
-		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET,
-								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	if (pinned)
+	{
+		es_guc_pin_text();
+		es_guc_set_for_now("lc_monetary", "C");
+	}
 	value = SPI_getvalue(row, desc, key);
 	if (pinned)
 		AtEOXact_GUC(true, nestlevel);

@@ -3,7 +3,9 @@
  * guc.c
  *		The settings, eventsourcing.*
  *
- * A setting is a plain variable here; modules read it and never write it.
+ * A setting is a plain variable here; modules read it and never write it.  What
+ * code of ours or of the owner's needs of settings, PostgreSQL's too, they set for
+ * as long as it runs.
  *
  *-------------------------------------------------------------------------
  */
@@ -12,6 +14,10 @@
 #include <limits.h>
 
 #include "guc.h"
+#include "miscadmin.h"
+#include "pgtime.h"
+#include "utils/bytea.h"
+#include "utils/float.h"
 #include "utils/guc.h"
 
 char	   *es_guc_store;
@@ -41,6 +47,35 @@ define_string(const char *name, const char *description, char **variable,
 {
 	DefineCustomStringVariable(name, description, NULL, variable, boot,
 							   PGC_USERSET, 0, NULL, NULL, NULL);
+}
+
+/*
+ * Sets any setting until the nest level that the caller opened ends.
+ */
+void
+es_guc_set_for_now(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
+/*
+ * Has values be written as the same text in every session, likewise.  What is in
+ * force already is left alone: to set it would cost more than many a function.
+ */
+void
+es_guc_pin_text(void)
+{
+	if (bytea_output != BYTEA_OUTPUT_HEX)
+		es_guc_set_for_now("bytea_output", "hex");
+	if (DateStyle != USE_ISO_DATES)
+		es_guc_set_for_now("datestyle", "ISO");
+	if (extra_float_digits < 1)
+		es_guc_set_for_now("extra_float_digits", "1");
+	if (IntervalStyle != INTSTYLE_POSTGRES)
+		es_guc_set_for_now("intervalstyle", "postgres");
+	if (strcmp(pg_get_timezone_name(session_timezone), "UTC") != 0)
+		es_guc_set_for_now("timezone", "UTC");
 }
 
 /*

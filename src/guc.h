@@ -42,5 +42,7 @@ typedef enum EsLogPath
 extern int	es_guc_log_path;
 
 extern void es_guc_init(void);
+extern void es_guc_set_for_now(const char *name, const char *value);
+extern void es_guc_pin_text(void);
 
 #endif							/* ES_GUC_H */

@@ -67,13 +67,6 @@ es_owner_functions(void)
 	return functions;
 }
 
-static void
-set_for_now(const char *name, const char *value)
-{
-	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-}
-
 /*
  * Whether the search_path in force finds the same as that of a definition.
  * es_owner_search_path() wrote down where temporary objects come, which is no
@@ -115,9 +108,9 @@ es_owner_enter(EsOwnerState *state, EsStore *store, const char *search_path)
 	 * costs, so what is in force already is left alone.
 	 */
 	if (!is_path_in_force(search_path))
-		set_for_now("search_path", search_path);
+		es_guc_set_for_now("search_path", search_path);
 	if (strcmp(es_guc_store, NameStr(store->name)) != 0)
-		set_for_now("eventsourcing.store", NameStr(store->name));
+		es_guc_set_for_now("eventsourcing.store", NameStr(store->name));
 }
 
 /*
@@ -326,8 +319,15 @@ describe_body(EsStore *store, Oid function, StringInfo description)
 	fcinfo->args[0].value = ObjectIdGetDatum(function);
 	fcinfo->args[0].isnull = false;
 
-	/* the search_path decides which names are written out */
+	/*
+	 * the search_path decides which names are written out, and how constants
+	 * are
+	 */
 	es_owner_enter(&owner, store, "pg_catalog, pg_temp");
+	es_guc_pin_text();
+	es_guc_set_for_now("lc_monetary", "C");
+	es_guc_set_for_now("quote_all_identifiers", "off");
+	es_guc_set_for_now("standard_conforming_strings", "on");
 	body = pg_get_function_sqlbody(fcinfo);
 	if (!fcinfo->isnull)
 		appendStringInfo(description, "body %s\n", TextDatumGetCString(body));

@@ -6,9 +6,9 @@
  * A reducer is fed events in order and holds the state, by rules or by an apply
  * function.  Rules run here and now, in C.  An apply function is
  * user code: it runs as the store's owner, in a security-restricted context,
- * with the search_path of its creation.  Pinning the search_path costs more
- * than many an apply function, so events are collected, as the composite values
- * that the function takes anyway, and applied in batches.
+ * with the search_path of its creation, and writes times in UTC.  Pinning the
+ * search_path costs more than many an apply function, so events are collected, as
+ * the composite values that the function takes anyway, and applied in batches.
  *
  * Memory: "batch" holds the collected events and is reset after each batch.  The
  * state alternates between two contexts: an apply call allocates in the one that
@@ -25,6 +25,7 @@
 #include "catalog.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "guc.h"
 #include "miscadmin.h"
 #include "owner.h"
 #include "reducer.h"
@@ -208,6 +209,8 @@ flush(EsReducer *reducer)
 		return;
 
 	es_owner_enter(&owner, reducer->store, reducer->aggregate->search_path);
+	/* the state is kept, and read in any session: its text is everybody's */
+	es_guc_pin_text();
 
 	/* from here on there is an event that an error is about */
 	callback.callback = apply_error_context;

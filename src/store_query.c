@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "catalog.h"
+#include "guc.h"
 #include "miscadmin.h"
 #include "store.h"
 #include "utils/builtins.h"
@@ -153,8 +154,7 @@ es_store_index_plan(EsStore *store, const EsQuery *query)
 	source->cursor_options |= CURSOR_OPT_GENERIC_PLAN;
 	nestlevel = NewGUCNestLevel();
 	for (int i = 0; i < lengthof(not_by_index); i++)
-		(void) set_config_option(not_by_index[i], "off", PGC_USERSET,
-								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+		es_guc_set_for_now(not_by_index[i], "off");
 	cached = SPI_plan_get_cached_plan(plan);
 	if (cached != NULL)
 		ReleaseCachedPlan(cached, CurrentResourceOwner);
