@@ -204,6 +204,19 @@ CREATE FUNCTION elsewhere.count_up(state jsonb, event es_event) RETURNS jsonb LA
     $$ BEGIN RETURN jsonb_build_object('n', coalesce((state->>'n')::int, 0) + 4); END $$;
 SELECT * FROM shown;
 SELECT es_snapshot('S-1');
+-- with the same text, in which the names are those of other arguments
+DROP FUNCTION elsewhere.count_up;
+CREATE FUNCTION elsewhere.count_up(state jsonb, event es_event) RETURNS jsonb LANGUAGE sql AS
+    $$ SELECT jsonb_build_object('n', coalesce((to_jsonb(state)->>'n')::int, 0) + 4) $$;
+SELECT es_snapshot('S-1');
+DROP FUNCTION elsewhere.count_up;
+CREATE FUNCTION elsewhere.count_up(event jsonb, state es_event) RETURNS jsonb LANGUAGE sql AS
+    $$ SELECT jsonb_build_object('n', coalesce((to_jsonb(state)->>'n')::int, 0) + 4) $$;
+SELECT * FROM shown;
+DROP FUNCTION elsewhere.count_up;
+CREATE FUNCTION elsewhere.count_up(state jsonb, event es_event) RETURNS jsonb LANGUAGE plpgsql AS
+    $$ BEGIN RETURN jsonb_build_object('n', coalesce((state->>'n')::int, 0) + 4); END $$;
+SELECT es_snapshot('S-1');
 -- its settings
 ALTER FUNCTION elsewhere.count_up SET extra_float_digits = 0;
 SELECT * FROM shown;

@@ -304,6 +304,21 @@ describe_attribute(HeapTuple tuple, AttrNumber attribute, const char *name,
 		appendStringInfo(description, "%s %s\n", name, TextDatumGetCString(value));
 }
 
+static void
+describe_array(HeapTuple tuple, AttrNumber attribute, const char *name,
+			   StringInfo description)
+{
+	bool		isnull;
+	Datum		value = SysCacheGetAttr(PROCOID, tuple, attribute, &isnull);
+	Oid			output;
+	bool		is_varlena;
+
+	if (isnull)
+		return;
+	getTypeOutputInfo(TEXTARRAYOID, &output, &is_varlena);
+	appendStringInfo(description, "%s %s\n", name, OidOutputFunctionCall(output, value));
+}
+
 /*
  * Appends the body of a function that is kept as a parse tree, which has OIDs in
  * it, as text: the same in any database that it was restored to.
@@ -336,7 +351,7 @@ describe_body(EsStore *store, Oid function, StringInfo description)
 
 /*
  * Appends what makes a function what it is to a description: its signature,
- * source and settings, but not what its source calls.  The same in any database
+ * source, names of arguments and settings, but not what its source calls.  The same in any database
  * that the function was restored to.  A function that is missing is described as
  * that: it is an error only where it is needed.
  */
@@ -349,8 +364,6 @@ es_owner_describe(EsStore *store, const char *signature, const char *search_path
 	Form_pg_proc proc;
 	Oid		   *transforms;
 	int			ntransforms;
-	Datum		config;
-	bool		isnull;
 
 	if (!HeapTupleIsValid(tuple))
 	{
@@ -366,14 +379,7 @@ es_owner_describe(EsStore *store, const char *signature, const char *search_path
 	ntransforms = get_func_trftypes(tuple, &transforms);
 	for (int i = 0; i < ntransforms; i++)
 		appendStringInfo(description, "transform %s\n", format_type_be_qualified(transforms[i]));
-	config = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_proconfig, &isnull);
-	if (!isnull)
-	{
-		Oid			output;
-		bool		is_varlena;
-
-		getTypeOutputInfo(TEXTARRAYOID, &output, &is_varlena);
-		appendStringInfo(description, "settings %s\n", OidOutputFunctionCall(output, config));
-	}
+	describe_array(tuple, Anum_pg_proc_proargnames, "arguments", description);
+	describe_array(tuple, Anum_pg_proc_proconfig, "settings", description);
 	ReleaseSysCache(tuple);
 }
