@@ -423,6 +423,23 @@ SELECT state FROM es_load('I-1', 5);
 SELECT seq_scan - :seq_scans AS seq_scans, idx_scan > :index_scans AS by_index
   FROM pg_stat_xact_all_tables WHERE relid = 'few.snapshots'::regclass;
 COMMIT;
+-- a session that goes back and forth between stores looks up once for each which categories have an aggregate
+CREATE VIEW looked_up AS SELECT sum(seq_scan) AS n FROM pg_stat_xact_all_tables WHERE relid IN ('es.aggregates'::regclass, 'few.aggregates'::regclass);
+CREATE FUNCTION to_and_fro() RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    before bigint := (SELECT n FROM looked_up);
+BEGIN
+    FOR i IN 1 .. 10 LOOP
+        PERFORM set_config('eventsourcing.store', CASE i % 2 WHEN 0 THEN 'es' ELSE 'few' END, true);
+        PERFORM es_append('Plain-1', 'Added');
+    END LOOP;
+    RETURN (SELECT n FROM looked_up) - before;
+END $$;
+BEGIN;
+SELECT to_and_fro() <= 5 AS once;
+ROLLBACK;
+DROP FUNCTION to_and_fro;
+DROP VIEW looked_up;
 SELECT es_drop_store('few', confirm => true);
 RESET eventsourcing.store;
 

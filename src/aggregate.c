@@ -54,10 +54,6 @@ typedef struct AggregateEntry
 
 static HTAB *aggregates = NULL;
 
-/* the store whose categories are all in there, and its epoch then */
-static EsStore *listed = NULL;
-static uint64 listed_epoch = 0;
-
 /* the one that was asked for last: mostly the next one, too */
 static AggregateEntry *latest = NULL;
 
@@ -226,8 +222,7 @@ list_categories(EsStore *store)
 		}
 	}
 	SPI_finish();
-	listed = store;
-	listed_epoch = epoch;
+	store->categories_listed = epoch;
 }
 
 /*
@@ -271,7 +266,7 @@ es_aggregate_find(EsStore *store, Datum stream)
 	if (length > MAX_CATEGORY_LENGTH)
 		return NULL;
 
-	if (listed != store || listed_epoch != store->epoch)
+	if (store->categories_listed != store->epoch)
 		list_categories(store);
 	entry = find_entry(store, start, length);
 	if (entry == NULL)

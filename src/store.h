@@ -39,6 +39,7 @@ typedef struct EsStore
 	LOCKTAG		floor;			/* floor.c: the lock taken last */
 	uint64		sequence_checked;	/* floor.c: the epoch when it was */
 	uint64		append_checked; /* the same, for what who appends relies on */
+	uint64		categories_listed;	/* aggregate.c: the epoch when they were */
 	int64		last_appended;	/* the position of this session's last event,
 								 * 0 for none: for read-your-writes */
 } EsStore;
