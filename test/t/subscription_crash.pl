@@ -46,15 +46,15 @@ my %killers = (
 # What is done before the end, and what then comes to the next consumer: at once,
 # and when the lease is over.
 my @phases = (
-	[ 'while it fetches', q(BEGIN; SELECT es_fetch('crash', 'a')), '1|1 2|1', '' ],
-	[ 'while it works', q(SELECT es_fetch('crash', 'a')), '', '1|2 2|2' ],
-	[ 'while it acknowledges', q(SELECT es_fetch('crash', 'a'); BEGIN; SELECT es_ack('crash', 'a', :done)), '', '1|2 2|2' ],
-	[ 'when it has acknowledged a part', q(SELECT es_fetch('crash', 'a'); SELECT es_ack('crash', 'a', :part)), '', '2|2' ],
-	[ 'when it has acknowledged all', q(SELECT es_fetch('crash', 'a'); SELECT es_ack('crash', 'a', :done)), '', '' ],
-	[ 'while it reports a failure', q(SELECT es_fetch('crash', 'a'); BEGIN; SELECT es_nack('crash', 'a', :first, 'x')), '', '1|2 2|2' ],
-	[ 'when it has reported a failure', q(SELECT es_fetch('crash', 'a'); SELECT es_nack('crash', 'a', :first, 'x')), '1|2', '2|2' ],
+	[ 'while it fetches', q(BEGIN; SELECT es_fetch('crash', 'a', lease => '1 hour')), '1|1 2|1', '' ],
+	[ 'while it works', q(SELECT es_fetch('crash', 'a', lease => '1 hour')), '', '1|2 2|2' ],
+	[ 'while it acknowledges', q(SELECT es_fetch('crash', 'a', lease => '1 hour'); BEGIN; SELECT es_ack('crash', 'a', :done)), '', '1|2 2|2' ],
+	[ 'when it has acknowledged a part', q(SELECT es_fetch('crash', 'a', lease => '1 hour'); SELECT es_ack('crash', 'a', :part)), '', '2|2' ],
+	[ 'when it has acknowledged all', q(SELECT es_fetch('crash', 'a', lease => '1 hour'); SELECT es_ack('crash', 'a', :done)), '', '' ],
+	[ 'while it reports a failure', q(SELECT es_fetch('crash', 'a', lease => '1 hour'); BEGIN; SELECT es_nack('crash', 'a', :first, 'x')), '', '1|2 2|2' ],
+	[ 'when it has reported a failure', q(SELECT es_fetch('crash', 'a', lease => '1 hour'); SELECT es_nack('crash', 'a', :first, 'x')), '1|2', '2|2' ],
 	[ 'while it does all in one transaction',
-		q(BEGIN; SELECT es_fetch('crash', 'a'); INSERT INTO done VALUES (1); SELECT es_ack('crash', 'a', :done)), '1|1 2|1', '' ],
+		q(BEGIN; SELECT es_fetch('crash', 'a', lease => '1 hour'); INSERT INTO done VALUES (1); SELECT es_ack('crash', 'a', :done)), '1|1 2|1', '' ],
 );
 query('CREATE TABLE done (n int)');
 for my $killer (sort keys %killers)
@@ -83,7 +83,7 @@ for my $killer (sort keys %killers)
 
 		is(query($fetch), $at_once, "$killer $when: what comes at once");
 		query(q{SELECT es_ack(subscription, consumer, positions) FROM es.leases WHERE consumer = 'b'});
-		is(query("SET eventsourcing.clock_offset = '1h'; $fetch"), $later, "$killer $when: when the lease is over");
+		is(query("SET eventsourcing.clock_offset = '2h'; $fetch"), $later, "$killer $when: when the lease is over");
 		query("SELECT es_drop_subscription('crash $n')");
 	}
 }
