@@ -46,8 +46,19 @@ $$;
 SELECT es_create_aggregate('Other', 'forced_models.apply(jsonb, es_event)', snapshot_every => 1);
 SELECT es_append_events('Other-1', (SELECT jsonb_agg(jsonb_build_object('type', 'A')) FROM generate_series(1, 2001)));
 SELECT version, state FROM forced.snapshots WHERE stream = 'Other-1';
--- a handler skips for good what is hidden from him
+-- the version check and the look-up of ids see what is hidden from him
+SELECT es_append('Solo-1', 'A', event_id => '00000000-0000-0000-0000-000000000001');
+SELECT count(*) FROM es_read('Solo-1');
+SELECT es_append('Solo-1', 'A', event_id => '00000000-0000-0000-0000-000000000001');
+SELECT es_append('Solo-1', 'B', expected_version => 1);
 RESET eventsourcing.log_path;
+-- and so does a comparison of read models
+ALTER TABLE forced_models.seen ENABLE ROW LEVEL SECURITY;
+ALTER TABLE forced_models.seen FORCE ROW LEVEL SECURITY;
+CREATE POLICY blind ON forced_models.seen USING (false) WITH CHECK (true);
+SELECT count(*) FROM forced_models.seen;
+SELECT relation, difference, "row" FROM es_verify_projection('seen');
+-- a handler skips for good what is hidden from him
 CREATE TABLE forced_models.handled (version bigint);
 SELECT es_create_handler('handled', 'INSERT INTO forced_models.handled SELECT version FROM new_events', category => 'Order');
 CALL es_run('handled');
