@@ -29,7 +29,7 @@ fresh_build() {
 }
 
 # wrap_server PROGRAM: a folder like the server's bin/, where postgres is a script
-# that runs PROGRAM, and installcheck with it.
+# that runs PROGRAM, and the servers of the tests from there.
 wrap_server() {
   local bin real
   bin=$TMP/bin real=$("$PG_CONFIG" --bindir)
@@ -43,7 +43,7 @@ wrap_server() {
   rm "$bin/pg_ctl"
   cp "$real/pg_ctl" "$bin"
   chmod 755 "$bin" "$bin/postgres"
-  INSTALLCHECK=("bindir=$bin")
+  INSTALLCHECK=("bindir=$bin") SERVER_BIN=$bin
 }
 
 # report WHAT FILE: a file with nothing in it is a check passed.
@@ -72,7 +72,7 @@ check_valgrind() {
   export PG_TEST_TIMEOUT_DEFAULT=1800 PGCTLTIMEOUT=600
   ES_TEST_TOOL=valgrind run_tests "$@"
   unset PG_TEST_TIMEOUT_DEFAULT PGCTLTIMEOUT
-  INSTALLCHECK=()
+  INSTALLCHECK=() SERVER_BIN=
   # A report is a paragraph; our functions are those that the library has.
   nm "$BUILD/eventsourcing.so" | awk '$2 ~ /^[tT]$/ { print $3 }' >"$TMP/functions"
   cat "$logs"/* | sed 's/^==[0-9]*== \?//' | perl -00 -ne '
@@ -101,7 +101,7 @@ export ASAN_OPTIONS=detect_leaks=0:log_path=$logs/report
 export UBSAN_OPTIONS=print_stacktrace=1:log_path=$logs/report
 exec '$("$PG_CONFIG" --bindir)/postgres' \"\$@\""
   ES_TEST_TOOL="a sanitizer" run_tests "$@"
-  INSTALLCHECK=()
+  INSTALLCHECK=() SERVER_BIN=
   find "$logs" -type f -exec cat {} + >"$TMP/sanitize.reports"
   report "sanitize: reports" "$TMP/sanitize.reports"
 }

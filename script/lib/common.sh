@@ -250,11 +250,13 @@ write_config() {
 # A private server
 #
 
+SERVER_BIN=     # where its programs are, if not where pg_config says
+
 # start_server NAME: a cluster that listens on a Unix socket of its own alone,
 # so that its port can't be taken.  With FSYNC=on, durable.  Sets PGHOST.
 start_server() {
-  local data=$TMP/$1 bin log=$TMP/initdb.log
-  bin=$("$PG_CONFIG" --bindir)
+  local data=$TMP/$1 bin=$SERVER_BIN log=$TMP/initdb.log
+  [ -n "$bin" ] || bin=$("$PG_CONFIG" --bindir)
   as_runner mkdir "$data.s"
   run_job as_runner "$bin/initdb" -D "$data" -U postgres -A trust -N -E UTF8 >"$log" 2>&1 &&
     as_runner tee -a "$data/postgresql.conf" <"$TEMP_CONFIG" >/dev/null &&
