@@ -21,15 +21,15 @@ SELECT es_create_decider('Order', 'own.decide(jsonb, text, jsonb)');
 SELECT es_create_projection('model', 'INSERT INTO own.model SELECT stream, data->>''note'' FROM new_events ON CONFLICT (stream) DO UPDATE SET note = EXCLUDED.note',
                             '{own.model}', mode => 'async');
 SELECT es_append('Order-1', 'Noted', '{"note": "open"}', metadata => '{"tenant": "mine", "correlation_id": "c"}');
-SELECT es_append('Order-1', 'Noted', '{"note": "hidden-4711"}', event_id => '00000000-0000-0000-0000-000000000001', tags => '{hidden-4711,red}',
-                 metadata => '{"tenant": "other", "correlation_id": "c", "actor": "hidden-4711"}');
-SELECT es_append('Order-2', 'hidden-4711', metadata => '{"tenant": "other", "correlation_id": "c"}');
+SELECT es_append('Order-1', 'Noted', '{"note": "hidden-secret"}', event_id => '00000000-0000-0000-0000-000000000001', tags => '{hidden-secret,red}',
+                 metadata => '{"tenant": "other", "correlation_id": "c", "actor": "hidden-secret"}');
+SELECT es_append('Order-2', 'hidden-secret', metadata => '{"tenant": "other", "correlation_id": "c"}');
 SELECT es_snapshot('Order-1');
 SELECT es_create_subscription('sub', max_attempts => 1);
 SELECT count(*) FROM es_fetch('sub', 'owner');
-SELECT es_nack('sub', 'owner', position, 'hidden-4711', park => true) FROM es.events WHERE stream = 'Order-2';
-SELECT es_schedule('2100-01-01', 'Order-1', 'Noted', '{"note": "hidden-4711"}', key => 'hidden-4711');
-UPDATE es.projection_cursors SET last_error = 'hidden-4711', failures = 1;
+SELECT es_nack('sub', 'owner', position, 'hidden-secret', park => true) FROM es.events WHERE stream = 'Order-2';
+SELECT es_schedule('2100-01-01', 'Order-1', 'Noted', '{"note": "hidden-secret"}', key => 'hidden-secret');
+UPDATE es.projection_cursors SET last_error = 'hidden-secret', failures = 1;
 ALTER TABLE es.events ENABLE ROW LEVEL SECURITY;
 CREATE POLICY tenant ON es.events TO es_tenant USING (metadata->>'tenant' = 'mine');
 SET ROLE es_tenant;
@@ -42,7 +42,7 @@ SELECT * FROM no_plan();
 -- Speaks of what it is given, and costs less than any condition of ours.
 CREATE FUNCTION pg_temp.tell(what text) RETURNS boolean COST 0.0001 LANGUAGE plpgsql AS $$
 BEGIN
-    IF what ~ '4711' THEN
+    IF what ~ 'secret' THEN
         RAISE EXCEPTION 'told: %', what;
     END IF;
     RETURN true;
@@ -120,8 +120,8 @@ INSERT INTO attempts VALUES
     ('es_store_exists', false, $$SELECT es_store_exists('es')$$),
     ('es_verify', false, $$SELECT * FROM es_verify()$$),
     ('es_verify_projection', false, $$SELECT * FROM es_verify_projection('model')$$);
-SELECT unalike(pg_temp.look('es_tenant', statement), '%4711%', statement) FROM attempts ORDER BY function, statement;
-SELECT alike(pg_temp.look('es_landlord', statement), '%4711%', 'to the owner: ' || statement) FROM attempts WHERE shows ORDER BY function, statement;
+SELECT unalike(pg_temp.look('es_tenant', statement), '%secret%', statement) FROM attempts ORDER BY function, statement;
+SELECT alike(pg_temp.look('es_landlord', statement), '%secret%', 'to the owner: ' || statement) FROM attempts WHERE shows ORDER BY function, statement;
 SELECT is_empty($$SELECT p.proname FROM pg_proc p
                    JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
                    JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'eventsourcing'
@@ -143,12 +143,12 @@ SELECT c.relname, a.attname
   FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
  WHERE c.relnamespace = 'es'::regnamespace AND c.relkind IN ('r', 'v') AND a.attnum > 0 AND NOT a.attisdropped
    AND has_table_privilege('es_tenant', c.oid, 'SELECT');
-SELECT unalike(pg_temp.look('es_tenant', format('SELECT * FROM es.%I', relname)), '%4711%', relname)
+SELECT unalike(pg_temp.look('es_tenant', format('SELECT * FROM es.%I', relname)), '%secret%', relname)
   FROM columns GROUP BY relname ORDER BY relname;
-SELECT unalike(pg_temp.look('es_tenant', format('SELECT 1 FROM es.%I WHERE pg_temp.tell(%I::text)', relname, attname)), '%4711%', relname || '.' || attname)
+SELECT unalike(pg_temp.look('es_tenant', format('SELECT 1 FROM es.%I WHERE pg_temp.tell(%I::text)', relname, attname)), '%secret%', relname || '.' || attname)
   FROM columns ORDER BY relname, attname;
 SELECT set_eq($$SELECT relname || '.' || attname FROM columns
-                 WHERE pg_temp.look('es_landlord', format('SELECT 1 FROM es.%I WHERE pg_temp.tell(%I::text)', relname, attname)) LIKE '%4711%'$$,
+                 WHERE pg_temp.look('es_landlord', format('SELECT 1 FROM es.%I WHERE pg_temp.tell(%I::text)', relname, attname)) LIKE '%secret%'$$,
               ARRAY['events.data', 'events.metadata', 'events.tags', 'events.type', 'outbox.payload', 'outbox.type', 'parked.error', 'projections.last_error',
                     'scheduled.data', 'scheduled.key'], 'the owner sees it in these');
 
