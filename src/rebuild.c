@@ -488,6 +488,10 @@ compare_tables(EsStore *store, EsShadows *shadows, Snapshot snapshot,
 
 /*
  * es_verify_projection(name)
+ *
+ * All of it is one transaction, in which PostgreSQL keeps a combo command id for
+ * each update of a row that the transaction itself wrote: there is no way to
+ * free these before its end.
  */
 Datum
 es_verify_projection(PG_FUNCTION_ARGS)
