@@ -368,3 +368,24 @@ RESET eventsourcing.store;
 SELECT es_drop_store('rebuild_events', confirm => true);
 SET client_min_messages = warning;
 DROP SCHEMA rebuilt CASCADE;
+
+-- a function that returns rows, whose body the planner could put into the script
+CREATE SCHEMA rebuilt;
+SET search_path = rebuilt, public;
+SELECT es_create_store('rebuild_functions');
+SET eventsourcing.store = 'rebuild_functions';
+SELECT es_append('A-1', 'X', '{"n": 1}'), es_append('A-1', 'X', '{"n": 2}'), es_append('A-1', 'X', '{"n": 3}');
+CREATE TABLE sums (stream text, version bigint, sum bigint);
+CREATE FUNCTION sum_before(s text) RETURNS TABLE (sum bigint) LANGUAGE sql STABLE AS
+  $$ SELECT sum FROM sums WHERE stream = s ORDER BY version DESC LIMIT 1 $$;
+SELECT es_create_projection('sums', tables => '{sums}', script => $$
+  INSERT INTO sums SELECT e.stream, e.version, coalesce(b.sum, 0) + (e.data ->> 'n')::bigint
+  FROM new_events e LEFT JOIN LATERAL sum_before(e.stream) b ON true $$);
+TABLE sums;
+SELECT * FROM es_verify_projection('sums');
+CALL es_rebuild('sums');
+TABLE sums;
+RESET search_path;
+RESET eventsourcing.store;
+SELECT es_drop_store('rebuild_functions', confirm => true);
+DROP SCHEMA rebuilt CASCADE;

@@ -23,6 +23,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
 #include "compat.h"
+#include "fmgr.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/parsenodes.h"
 #include "optimizer/planner.h"
@@ -36,7 +37,11 @@
 /* what the statements being run are redirected to; NULL: they are not */
 static EsShadows *active = NULL;
 
+/* whether a query is being planned whose tables are replaced */
+static bool planning = false;
+
 static planner_hook_type next_planner = NULL;
+static needs_fmgr_hook_type next_needs_hook = NULL;
 
 /*
  * Returns the shadow of a table or of an index of one, or InvalidOid.
@@ -138,23 +143,63 @@ redirect_walker(Node *node, void *arg)
 }
 
 static PlannedStmt *
-plan(Query *query, const char *query_string, int options, ParamListInfo params)
+plan_next(Query *query, const char *query_string, int options, ParamListInfo params)
 {
-	es_projection_check_query(query, query_string);
-	if (active != NULL)
-		(void) redirect_walker((Node *) query, NULL);
 	return (next_planner != NULL ? next_planner : standard_planner)
 		(query, query_string, options, params);
 }
 
 /*
- * Sets up the hook.  Called once, when the library is loaded.
+ * A planner hook.  While scripts are redirected, the planner must not put the body
+ * of an SQL function into a query, where we would not see its tables: called, it
+ * is planned by itself.  Nor may a parallel worker run any of it: what it plans
+ * for the functions that it calls, it plans without us.
+ */
+static PlannedStmt *
+plan(Query *query, const char *query_string, int options, ParamListInfo params)
+{
+	bool		outer = planning;
+	PlannedStmt *result;
+
+	es_projection_check_query(query, query_string);
+	if (active == NULL)
+		return plan_next(query, query_string, options, params);
+
+	(void) redirect_walker((Node *) query, NULL);
+	PG_TRY();
+	{
+		planning = true;
+		result = plan_next(query, query_string, options & ~CURSOR_OPT_PARALLEL_OK, params);
+	}
+	PG_FINALLY();
+	{
+		planning = outer;
+	}
+	PG_END_TRY();
+	return result;
+}
+
+/*
+ * Whether a function has to be called as such: one that returns rows, as its body
+ * may read tables.  What is computed in place of others has none.
+ */
+static bool
+needs_hook(Oid function)
+{
+	return (planning && get_func_retset(function)) ||
+		(next_needs_hook != NULL && next_needs_hook(function));
+}
+
+/*
+ * Sets up the hooks.  Called once, when the library is loaded.
  */
 void
 es_shadow_init(void)
 {
 	next_planner = planner_hook;
 	planner_hook = plan;
+	next_needs_hook = needs_fmgr_hook;
+	needs_fmgr_hook = needs_hook;
 }
 
 /*
