@@ -161,6 +161,7 @@ ISOLATION = \
 	append_expected \
 	append_gave_way \
 	append_hot \
+	append_removed \
 	append_repeatable_read \
 	append_retry \
 	append_rivals \

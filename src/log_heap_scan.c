@@ -36,6 +36,7 @@ typedef struct LogScan
 	int64		version;
 	TimestampTz recorded_at;
 	TransactionId xmin;
+	bool		kept;			/* nobody has removed it */
 }			LogScan;
 
 static void
@@ -99,6 +100,7 @@ run_scan(LogScan * scan, ScanDirection direction, int64 max_count,
 
 	while (max_count != 0 && index_getnext_slot(scan->desc, direction, scan->slot))
 	{
+		HeapTupleHeader header;
 		EsEvent		event;
 
 		CHECK_FOR_INTERRUPTS();
@@ -110,7 +112,9 @@ run_scan(LogScan * scan, ScanDirection direction, int64 max_count,
 		}
 		scan->version = EsEventVersion(&event);
 		scan->recorded_at = EsEventRecordedAt(&event);
-		scan->xmin = HeapTupleHeaderGetXmin(((BufferHeapTupleTableSlot *) scan->slot)->base.tuple->t_data);
+		header = ((BufferHeapTupleTableSlot *) scan->slot)->base.tuple->t_data;
+		scan->xmin = HeapTupleHeaderGetXmin(header);
+		scan->kept = (header->t_infomask & HEAP_XMAX_INVALID) != 0;
 		if (!sink(&event, arg))
 			break;
 		if (max_count > 0)
@@ -148,6 +152,7 @@ es_log_heap_find_ids(EsStore *store, Relation rel, Datum stream, int nevents,
 		EsKnownId  *k = &(*known)[nknown];
 		bool		isnull;
 
+		CHECK_FOR_INTERRUPTS();
 		if (events[i].event_id == NULL)
 			continue;
 		stream_key(&keys[0], scan.index, stream);
@@ -177,6 +182,7 @@ es_log_heap_scan_stream(EsStore *store, Relation rel, Datum stream,
 	ScanKeyData keys[3];
 	LogScan		scan;
 	int			nkeys = 1;
+	uint64		epoch = store->epoch;
 
 	if (range->visibility == ES_SEE_ALL)
 		push_latest_snapshot();
@@ -194,8 +200,15 @@ es_log_heap_scan_stream(EsStore *store, Relation rel, Datum stream,
 	index_rescan(scan.desc, keys, nkeys, NULL, 0);
 	run_scan(&scan, range->backward ? BackwardScanDirection : ForwardScanDirection,
 			 range->max_count, sink, arg);
+
+	/*
+	 * The snapshot may be older than what is known of the store: an owner who
+	 * went past the guard may have removed since then what it still shows. So
+	 * may one have meanwhile, if the sink brought the news.
+	 */
 	if (scan.version > 0 && range->to_version == PG_INT64_MAX &&
-		range->max_count < 0 && !range->backward)
+		range->max_count < 0 && !range->backward &&
+		scan.kept && store->epoch == epoch)
 		es_log_tips_remember(store, stream, scan.version, scan.recorded_at,
 							 !TransactionIdIsCurrentTransactionId(scan.xmin));
 	end_scan(&scan);
