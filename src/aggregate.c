@@ -361,6 +361,7 @@ es_aggregate_fingerprint(EsStore *store, EsAggregate *aggregate)
 	else
 	{
 		es_owner_describe(store, aggregate->apply, aggregate->search_path, &description);
+		/* no snapshot counts from before they were: see reducer.c */
 		appendStringInfoString(&description, "times in UTC\n");
 	}
 	es_upcast_describe(store, &description);

@@ -334,10 +334,7 @@ describe_body(EsStore *store, Oid function, StringInfo description)
 	fcinfo->args[0].value = ObjectIdGetDatum(function);
 	fcinfo->args[0].isnull = false;
 
-	/*
-	 * the search_path decides which names are written out, and how constants
-	 * are
-	 */
+	/* the settings on which the spelling of names and constants depends */
 	es_owner_enter(&owner, store, "pg_catalog, pg_temp");
 	es_guc_pin_text();
 	es_guc_set_for_now("lc_monetary", "C");
@@ -351,9 +348,9 @@ describe_body(EsStore *store, Oid function, StringInfo description)
 
 /*
  * Appends what makes a function what it is to a description: its signature,
- * source, names of arguments and settings, but not what its source calls.  The same in any database
- * that the function was restored to.  A function that is missing is described as
- * that: it is an error only where it is needed.
+ * source, names of arguments and settings, but not what its source calls.  The
+ * same in any database that the function was restored to.  A function that is
+ * missing is described as that: it is an error only where it is needed.
  */
 void
 es_owner_describe(EsStore *store, const char *signature, const char *search_path,
